@@ -1,0 +1,28 @@
+"""Raw reviews to a leak-checked dataset with explanations.
+
+The names below are loaded when they are first used, so that importing the package costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from .errors import DataError, LeakError
+
+if TYPE_CHECKING:
+    from .leaks import LeakReport, leak_report
+    from .schema import DatasetFolder
+
+__all__ = ["DataError", "DatasetFolder", "LeakError", "LeakReport", "leak_report"]
+
+_HOMES = {
+    "DatasetFolder": ".schema",
+    "LeakReport": ".leaks",
+    "leak_report": ".leaks",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from the module that defines it."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name], __name__), name)

@@ -1,0 +1,212 @@
+"""From a built dataset to one with profiles and explanations."""
+
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+from tqdm import tqdm  # type: ignore[import-untyped]
+
+from .card import write_card
+from .errors import DataError
+from .extractive import Statements, explanation, item_profile, statements, user_profile
+from .leaks import check_profile_sources, straddling
+from .schema import (
+    EXPLANATIONS,
+    ITEMS,
+    RAW_ITEMS,
+    REVIEWS,
+    SPLITS,
+    USERS,
+    DatasetFolder,
+    read_build,
+    read_table,
+    write_json,
+    write_table,
+)
+
+logger = logging.getLogger(__name__)
+
+TEACHERS = ("extractive",)
+"""What can write profiles and explanations."""
+
+
+@dataclass(frozen=True)
+class DistilledTables:
+    """What a teacher makes of the reviews.
+
+    Args:
+        users: the columns of `schema.USERS`.
+        items: the columns of `schema.ITEMS`.
+        explanations: the columns of `schema.EXPLANATIONS` and `split`.
+        counts: what was made, and what was left out and why.
+    """
+
+    users: pl.DataFrame
+    items: pl.DataFrame
+    explanations: pl.DataFrame
+    counts: dict[str, int]
+
+
+def distill(
+    data: Path,
+    teacher: str = "extractive",
+    *,
+    explanation_sentences: int = 3,
+    explanation_words: int = 50,
+    profile_sentences: int = 2,
+    progress: bool = True,
+) -> bool:
+    """Write profiles and explanations into a dataset folder.
+
+    A pair is explained by its own review, in the split of its interaction; profiles rest on training reviews only. A
+    training review whose text also stands in a held-out review is used for neither. Doing it again gives the same
+    bytes, and when it fails the folder stays as it was.
+
+    Args:
+        data: a folder made by `build`.
+        teacher: one of `TEACHERS`.
+        explanation_sentences: most sentences of an explanation.
+        explanation_words: most words of an explanation.
+        profile_sentences: most sentences of a profile.
+        progress: show a progress bar on standard error.
+
+    Returns:
+        False when the dataset came with explanations, so that there was nothing to do; True otherwise.
+
+    Raises:
+        DataError: the teacher is unknown, or the folder is not complete or holds no review text.
+        LeakError: a held-out review fed a profile.
+    """
+    if teacher not in TEACHERS:
+        raise DataError(f"expected a teacher among {', '.join(TEACHERS)}, found {teacher!r}; choose one")
+    limits = {"explanation_sentences": explanation_sentences, "explanation_words": explanation_words}
+    limits["profile_sentences"] = profile_sentences
+    for name, limit in limits.items():
+        if limit < 1:
+            raise DataError(f"expected {name} of at least 1, found {limit}; choose another")
+    folder = DatasetFolder(data)
+    about = read_build(folder)
+    if "published_leak_report" in about:
+        logger.warning("%s: its explanations came with the source, nothing to do", data)
+        return False
+    reviews = read_table(folder.reviews, REVIEWS)
+    made = make_tables(reviews, read_table(folder.raw_items, RAW_ITEMS), progress, **limits)
+    about["distillation"] = {"teacher": teacher, **limits, "counts": made.counts}
+
+    def write(target: DatasetFolder) -> None:
+        write_table(made.users, target.users, USERS)
+        write_table(made.items, target.items, ITEMS)
+        for split in SPLITS:
+            write_table(made.explanations.filter(pl.col("split") == split), target.explanations(split), EXPLANATIONS)
+        write_json(about, target.build_json)
+        write_card(target, about, beside=folder)
+
+    _replace_files(folder, write)
+    return True
+
+
+def make_tables(
+    reviews: pl.DataFrame,
+    raw_items: pl.DataFrame,
+    progress: bool = True,
+    *,
+    explanation_sentences: int = 3,
+    explanation_words: int = 50,
+    profile_sentences: int = 2,
+) -> DistilledTables:
+    """Make profiles and explanations of reviews, without touching a folder.
+
+    Args:
+        reviews: the columns of `schema.REVIEWS`.
+        raw_items: the columns of `schema.RAW_ITEMS`.
+        progress: show a progress bar on standard error.
+        explanation_sentences: most sentences of an explanation.
+        explanation_words: most words of an explanation.
+        profile_sentences: most sentences of a profile.
+
+    Raises:
+        DataError: no review states a reason.
+        LeakError: a held-out review fed a profile.
+    """
+    copied = straddling(reviews)
+    used = reviews.filter(~copied & (pl.col("review") != ""))
+    sources = used.filter(pl.col("split") == "train")
+    check_profile_sources(sources, reviews)
+    user_ids = reviews["user_id"].unique().sort().to_list()
+    bar = tqdm(total=len(user_ids) + raw_items.height + used.height, desc="distill", unit="text", disable=not progress)
+    with bar:
+        read = []
+        for text in used["review"]:
+            read.append(statements(text))
+            bar.update()
+        texts = [explanation(one, explanation_sentences, explanation_words) for one in read]
+        taught = [one for one, split in zip(read, used["split"], strict=True) if split == "train"]
+        by_user, by_item = _grouped(taught, sources["user_id"]), _grouped(taught, sources["item_id"])
+        users = []
+        for user in user_ids:
+            users.append({"user_id": user, "user_profile": user_profile(by_user.get(user, []), profile_sentences)})
+            bar.update()
+        items = []
+        for item, title, description in raw_items.iter_rows():
+            text = item_profile(title, description, by_item.get(item, []), profile_sentences)
+            items.append({"item_id": item, "title": title, "item_profile": text})
+            bar.update()
+    user_table, item_table = pl.DataFrame(users, schema=USERS), pl.DataFrame(items, schema=ITEMS)
+    rows = used.select("user_id", "item_id", "split").with_columns(explanation=pl.Series(texts, dtype=pl.String))
+    usable = rows.filter(pl.col("explanation") != "")
+    if usable.is_empty():
+        raise DataError("expected reviews that state a reason, found none; give a source with longer reviews")
+    joined = usable.join(user_table, on="user_id", how="left", maintain_order="left")
+    joined = joined.join(item_table, on="item_id", how="left", maintain_order="left")
+    left_out = {"straddling_dropped": int(copied.sum()), "without_reason": rows.height - usable.height}
+    counts = _counts(reviews, left_out, usable, user_table, item_table)
+    return DistilledTables(user_table, item_table, joined, counts)
+
+
+def _counts(
+    reviews: pl.DataFrame, left_out: dict[str, int], usable: pl.DataFrame, users: pl.DataFrame, items: pl.DataFrame
+) -> dict[str, int]:
+    return {
+        "interactions": reviews.height,
+        "without_text": reviews.filter(pl.col("review") == "").height,
+        **left_out,
+        **{f"explanations_{split}": usable.filter(pl.col("split") == split).height for split in SPLITS},
+        "users_without_profile": users.filter(pl.col("user_profile") == "").height,
+        "items_without_profile": items.filter(pl.col("item_profile") == "").height,
+    }
+
+
+def _grouped(read: list[Statements], ids: pl.Series) -> dict[str, list[Statements]]:
+    """Return what each id's reviews state, in the order of the table."""
+    groups: dict[str, list[Statements]] = {}
+    for one, key in zip(read, ids, strict=True):
+        groups.setdefault(key, []).append(one)
+    return groups
+
+
+def _replace_files(folder: DatasetFolder, write: Callable[[DatasetFolder], None]) -> None:
+    """Write files beside the folder and, when all are there, move them in one by one, build.json last.
+
+    A process that is killed while moving leaves whole files only, and a build.json that still asks for distilling.
+    """
+    root = folder.root.absolute()
+    try:
+        temporary = Path(tempfile.mkdtemp(prefix=f".{root.name}.", dir=root.parent))
+    except OSError as error:
+        raise DataError(
+            f"{root.parent}: expected a place to write to, found {error.strerror}; move the folder"
+        ) from error
+    try:
+        write(DatasetFolder(temporary))
+        fresh = sorted(path.relative_to(temporary) for path in temporary.rglob("*") if path.is_file())
+        last = DatasetFolder(Path()).build_json
+        for path in [*(path for path in fresh if path != last), last]:
+            (root / path).parent.mkdir(parents=True, exist_ok=True)
+            os.replace(temporary / path, root / path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

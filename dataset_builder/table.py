@@ -1,0 +1,295 @@
+"""Reader of tables that users already have: interactions and, where they exist, explanations and profiles."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from .errors import DataError
+from .leaks import PAIR, LeakReport, leak_report
+from .prepare import PrepareOptions, assign_split, latest, split_counts
+from .schema import EXPLANATIONS, INTERACTIONS, ITEMS, SPLITS, USERS
+from .sources import RAW_ITEM_COLUMNS, RAW_REVIEWS, RawData, clean_items, clean_reviews, require_file
+
+logger = logging.getLogger(__name__)
+
+SPLIT_NAMES = {"train": "train", "validation": "validation", "val": "validation", "valid": "validation"}
+SPLIT_NAMES |= {"test": "test", "tst": "test"}
+"""How a `split` column may name the splits."""
+
+NO_PROFILE = "None"
+"""What published tables write where a profile could not be made."""
+
+TEXTS = ("title", "user_profile", "item_profile", "explanation", "description", "review")
+
+EXPLANATION_DEFAULTS = {name: "" for name in ("title", "user_profile", "item_profile")}
+
+
+@dataclass(frozen=True)
+class TableFiles:
+    """The files of the source `table`: CSV, JSON lines or Parquet, told apart by their endings.
+
+    Args:
+        interactions: user_id, item_id and, where known, rating, timestamp, review, split.
+        explanations: user_id, item_id, explanation and, where known, title, user_profile, item_profile, split.
+        items: item_id and, where known, title, description, item_profile.
+        users: user_id, user_profile.
+    """
+
+    interactions: Path
+    explanations: Path | None = None
+    items: Path | None = None
+    users: Path | None = None
+
+
+@dataclass(frozen=True)
+class ExplainedTables:
+    """The tables of a dataset that comes with explanations.
+
+    Args:
+        interactions: the columns of `schema.INTERACTIONS` and `split`.
+        explanations: the columns of `schema.EXPLANATIONS` and `split`.
+        users: the columns of `schema.USERS`.
+        items: the columns of `schema.ITEMS`.
+        counts: what was read, dropped and kept.
+        published: the leak between the splits as given.
+        report: the leak that is left.
+        unverified: what these tables cannot show.
+    """
+
+    interactions: pl.DataFrame
+    explanations: pl.DataFrame
+    users: pl.DataFrame
+    items: pl.DataFrame
+    counts: dict[str, int]
+    published: LeakReport
+    report: LeakReport
+    unverified: tuple[str, ...]
+
+
+def read_file(path: Path, required: tuple[str, ...]) -> pl.DataFrame:
+    """Read a CSV, JSON-lines or Parquet file; ids become strings, texts lose surrounding blanks.
+
+    Raises:
+        DataError: the file is missing, empty, of another kind, lacks a column, or has a row without an id.
+    """
+    require_file(path)
+    table = _parse(path)
+    missing = [name for name in required if name not in table.columns]
+    if missing:
+        found = ", ".join(map(repr, table.columns)) or "none"
+        raise DataError(f"{path}: expected column {missing[0]!r}, found {found}; rename the column that holds it")
+    types = {**INTERACTIONS, **dict.fromkeys((*TEXTS, "split"), pl.String)}
+    try:
+        table = table.with_columns(pl.col(name).cast(dtype) for name, dtype in types.items() if name in table.columns)
+    except pl.exceptions.PolarsError as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(
+            f"{path}: expected numbers in rating and timestamp, found {reason}; mend the column"
+        ) from error
+    for name in required:
+        empty = table.filter(pl.col(name).is_null() | (pl.col(name).cast(pl.String) == "")).height
+        if empty:
+            raise DataError(
+                f"{path}: expected a value of {name!r} in every row, found {empty:,} empty; drop those rows"
+            )
+    if table.is_empty():
+        raise DataError(f"{path}: expected rows, found none; check the file")
+    return table.with_columns(pl.col(name).fill_null("").str.strip_chars() for name in TEXTS if name in table.columns)
+
+
+def _parse(path: Path) -> pl.DataFrame:
+    kind = path.suffix.lower()
+    try:
+        if kind == ".csv":
+            strings = {name: pl.String for name in (*PAIR, *TEXTS)}
+            return pl.read_csv(path, schema_overrides=strings, infer_schema_length=None)
+        if kind in (".jsonl", ".ndjson", ".json"):
+            return pl.read_ndjson(path, infer_schema_length=None)
+        if kind in (".parquet", ".pq"):
+            return pl.read_parquet(path)
+    except (pl.exceptions.PolarsError, OSError, ValueError) as error:
+        reason = (str(error).splitlines() or ["nothing"])[0]
+        raise DataError(f"{path}: expected a readable {kind[1:]} table, found: {reason}; mend the file") from error
+    raise DataError(f"{path}: expected a file ending in .csv, .jsonl or .parquet, found {kind!r}; convert the table")
+
+
+def read_raw(files: TableFiles) -> RawData:
+    """Read interactions without explanations, to be filtered, split and distilled as any other source.
+
+    Raises:
+        DataError: a table cannot be used.
+    """
+    table = read_file(files.interactions, PAIR)
+    reviews = clean_reviews(_with_columns(table, RAW_REVIEWS))
+    if "split" in table.columns:
+        reviews = reviews.with_columns(split=_splits(table, files.interactions))
+    items = pl.DataFrame(schema=RAW_ITEM_COLUMNS)
+    if files.items is not None:
+        items = clean_items(_with_columns(read_file(files.items, ("item_id",)), RAW_ITEM_COLUMNS))
+    return RawData(reviews, items, skipped_rows=0, read_rows=table.height)
+
+
+def read_explained(files: TableFiles, options: PrepareOptions, repair_leaks: bool = False) -> ExplainedTables:
+    """Read interactions with their explanations and check them for leaks.
+
+    Splits that the tables carry are kept. Explanations without one are drawn at random; interactions without one
+    follow their explanation, and the others are drawn at random.
+
+    Args:
+        files: the tables; `files.explanations` must be given.
+        options: fractions and seed of the splits that are made here.
+        repair_leaks: when explanation pairs are training edges, take all explanation pairs out of the interactions.
+
+    Raises:
+        LeakError: explanation pairs are training edges and `repair_leaks` is off.
+        DataError: a table cannot be used.
+    """
+    if files.explanations is None:
+        raise DataError("expected a table of explanations, found none; give --explanations")
+    explanations, counts = _explanations(files.explanations, options)
+    interactions, split_given = _interactions(files.interactions, explanations, options, counts)
+    if not split_given:
+        explanations = explanations.with_columns(checked=pl.col("split") != "train")
+    held_out = explanations.filter(pl.col("checked")).drop("checked")
+    explanations = explanations.drop("checked")
+    published = leak_report(interactions.filter(pl.col("split") == "train"), held_out)
+    counts["removed_explanation_pairs"] = 0
+    if published.count and not repair_leaks:
+        published.check()
+    if published.count:
+        before = interactions.height
+        interactions = interactions.join(explanations, on=PAIR, how="anti")
+        counts["removed_explanation_pairs"] = before - interactions.height
+    if interactions.filter(pl.col("split") == "train").is_empty():
+        raise DataError(
+            f"{files.interactions}: expected training interactions, found none beside the explanation pairs; "
+            "give interactions that have no explanation too"
+        )
+    counts["kept"] = interactions.height
+    report = leak_report(interactions.filter(pl.col("split") == "train"), held_out)
+    report.check()
+    users, items = _profiles(files, interactions, explanations, counts)
+    explanations = _filled(explanations, users, items)
+    unverified = ["whether the given explanations and profiles were made from reviews of held-out pairs"]
+    counts |= split_counts(interactions) | {f"explanations_{s}": _count(explanations, s) for s in SPLITS}
+    return ExplainedTables(
+        interactions.sort(PAIR), explanations.sort(PAIR), users, items, counts, published, report, tuple(unverified)
+    )
+
+
+def _count(table: pl.DataFrame, split: str) -> int:
+    return table.filter(pl.col("split") == split).height
+
+
+def _with_columns(table: pl.DataFrame, schema: Mapping[str, Any]) -> pl.DataFrame:
+    """Return the schema's columns; those that the table lacks are null."""
+    return table.select(
+        pl.col(name) if name in table.columns else pl.lit(None, dtype).alias(name) for name, dtype in schema.items()
+    )
+
+
+def _splits(table: pl.DataFrame, path: Path) -> pl.Series:
+    names = table["split"].str.to_lowercase().replace_strict(SPLIT_NAMES, default=None)
+    if names.null_count():
+        found = table["split"].filter(names.is_null())[0]
+        raise DataError(
+            f"{path}: expected split train, validation or test in every row, found {found!r}; mend the column"
+        )
+    return names
+
+
+def _explanations(path: Path, options: PrepareOptions) -> tuple[pl.DataFrame, dict[str, int]]:
+    """Return explanations with `split` and `checked`: whether the row must not be a training edge.
+
+    Where the table names no split, any of its rows may have been published as held out, so all of them are checked.
+    """
+    table = read_file(path, (*PAIR, "explanation"))
+    counts = {"explanations_read": table.height}
+    given = "split" in table.columns
+    split = _splits(table, path) if given else pl.Series("split", [], pl.String)
+    table = _with_columns(table, EXPLANATIONS).with_columns(
+        pl.col(EXPLANATION_DEFAULTS).fill_null(""),
+    )
+    if given:
+        table = table.with_columns(split=split)
+    unique = table.unique(PAIR, keep="last", maintain_order=True).sort(PAIR)
+    counts["explanation_duplicates"] = table.height - unique.height
+    if not given:
+        unique = unique.with_columns(split=assign_split(unique, options))
+    counts["none_profiles"] = int(
+        unique.select(pl.sum_horizontal((pl.col("user_profile", "item_profile") == NO_PROFILE).sum())).item()
+    )
+    checked = pl.col("split") != "train" if given else pl.lit(True)
+    return unique.with_columns(_without_none("user_profile"), _without_none("item_profile"), checked=checked), counts
+
+
+def _without_none(name: str) -> pl.Expr:
+    return pl.when(pl.col(name) == NO_PROFILE).then(pl.lit("")).otherwise(pl.col(name)).alias(name)
+
+
+def _interactions(
+    path: Path, explanations: pl.DataFrame, options: PrepareOptions, counts: dict[str, int]
+) -> tuple[pl.DataFrame, bool]:
+    """Return interactions with `split`, and whether the table names it; else they follow their explanation."""
+    table = read_file(path, PAIR)
+    given = "split" in table.columns
+    rows = _with_columns(table, INTERACTIONS)
+    if given:
+        rows = rows.with_columns(split=_splits(table, path))
+    kept = latest(rows)
+    counts |= {"read": table.height, "skipped": 0, "duplicates": table.height - kept.height}
+    if not given:
+        theirs = explanations.select(*PAIR, "split")
+        explained = kept.join(theirs, on=PAIR, how="inner")
+        others = kept.join(theirs, on=PAIR, how="anti")
+        others = others.with_columns(split=assign_split(others, options)) if others.height else explained.clear()
+        kept = pl.concat([explained.select(*INTERACTIONS, "split"), others.select(*INTERACTIONS, "split")])
+    return kept, given
+
+
+def _profiles(
+    files: TableFiles, interactions: pl.DataFrame, explanations: pl.DataFrame, counts: dict[str, int]
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return all users and all items that occur, with what any of the tables says of them."""
+    pairs = pl.concat([interactions.select(PAIR), explanations.select(PAIR)])
+    users = _known(files.users, USERS, explanations, counts)
+    items = _known(files.items, ITEMS, explanations, counts)
+    tables = []
+    for schema, known in ((USERS, users), (ITEMS, items)):
+        key = next(iter(schema))
+        table = pairs.select(pl.col(key).unique()).sort(key).join(known, on=key, how="left", maintain_order="left")
+        counts[f"{key.removesuffix('_id')}s_without_profile"] = 0
+        table = table.with_columns(pl.exclude(key).fill_null("")).select(list(schema))
+        profile = f"{key.removesuffix('_id')}_profile"
+        counts[f"{key.removesuffix('_id')}s_without_profile"] = table.filter(pl.col(profile) == "").height
+        tables.append(table)
+    return tables[0], tables[1]
+
+
+def _known(
+    path: Path | None, schema: Mapping[str, Any], explanations: pl.DataFrame, counts: dict[str, int]
+) -> pl.DataFrame:
+    """Return one row per id: the first text that is not empty, the given table before the explanations."""
+    key, *texts = schema
+    tables = [explanations.select(list(schema))]
+    if path is not None:
+        given = _with_columns(read_file(path, (key,)), schema).with_columns(pl.col(texts).fill_null(""))
+        counts["none_profiles"] += given.filter(pl.col(texts[-1]) == NO_PROFILE).height
+        tables.insert(0, given.with_columns(_without_none(texts[-1])))
+    first = [pl.col(name).filter(pl.col(name) != "").first().fill_null("").alias(name) for name in texts]
+    return pl.concat(tables).group_by(key, maintain_order=True).agg(first)
+
+
+def _filled(explanations: pl.DataFrame, users: pl.DataFrame, items: pl.DataFrame) -> pl.DataFrame:
+    """Fill empty titles and profiles of explanations from the tables of users and items."""
+    joined = explanations.join(users, on="user_id", how="left", suffix="_given", maintain_order="left")
+    joined = joined.join(items, on="item_id", how="left", suffix="_given", maintain_order="left")
+    fill = [
+        pl.when(pl.col(name) == "").then(pl.col(f"{name}_given").fill_null("")).otherwise(pl.col(name)).alias(name)
+        for name in EXPLANATION_DEFAULTS
+    ]
+    return joined.with_columns(fill).select(*EXPLANATIONS, "split")

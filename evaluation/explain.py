@@ -1,0 +1,158 @@
+"""Explanations from a trained model: pairs, files of pairs, unseen users, whole splits."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import torch
+from tqdm import tqdm
+
+from modeling_xrec.modeling_xrec import XRecForCausalLM
+from modeling_xrec.processing_xrec import XRecProcessor
+from modeling_xrec.signals import apply_signal
+from xrec_dataset_builder.errors import DataError
+from xrec_dataset_builder.schema import EXPLANATIONS, DatasetFolder, read_table
+
+SAMPLE_SEED = 0
+
+
+class Explainer:
+    """A model and its processor, ready to explain.
+
+    Args:
+        model: folder that `xrec train` left, or a Hub id.
+        signal: `graph`, or a condition of `apply_signal` to put in the tables' place.
+        batch_size: pairs generated at a time.
+        max_new_tokens: longest explanation, in tokens.
+
+    Raises:
+        DataError: the folder is not a model, or lacks its tables or catalogue.
+    """
+
+    def __init__(self, model: Path | str, signal: str = "graph", batch_size: int = 32, max_new_tokens: int = 96) -> None:
+        try:
+            self.processor = XRecProcessor.from_pretrained(str(model))
+            self.model = XRecForCausalLM.from_pretrained(str(model)).eval()
+        except OSError as error:
+            raise DataError(
+                f"{model}: expected a model folder that `xrec train` left, or a Hub id, found none ({str(error).splitlines()[0]})"
+            ) from error
+        if not (self.model.config.num_users and self.processor._users):
+            raise DataError(f"{model}: expected the tables of users and items, found none; train again with `xrec train`")
+        self.batch_size, self.max_new_tokens = batch_size, max_new_tokens
+        tables = apply_signal(dict(self.model.lightgcn.state_dict()), signal)
+        self.model.lightgcn.load_state_dict(tables)
+        if torch.cuda.is_available():
+            self.model.to("cuda")
+
+    def pairs(self, users: Sequence[str], items: Sequence[str], progress: bool = False) -> list[str]:
+        """Explanations of known users and items, in order.
+
+        Raises:
+            ValueError: an unknown user or item; nothing is generated then.
+        """
+        rows = [{"user_id": user, "item_id": item} for user, item in zip(users, items, strict=True)]
+        for row in rows:
+            self.processor.user_index(row["user_id"])
+            self.processor.item_index(row["item_id"])
+        return self._generate(rows, progress)
+
+    def histories(self, histories: Sequence[Sequence[str]], items: Sequence[str]) -> list[str]:
+        """Explanations for users that the model does not know, each given by the items it liked.
+
+        Raises:
+            ValueError: an unknown item or an empty history.
+        """
+        return self._generate([{"history": h, "item_id": i} for h, i in zip(histories, items, strict=True)], False)
+
+    def _generate(self, rows: list[dict[str, Any]], progress: bool) -> list[str]:
+        # Like lengths together, so that little is padded; the answers go back in the order of the rows.
+        key = "history" if rows and "history" in rows[0] else "user_id"
+        order = sorted(range(len(rows)), key=lambda index: self._prompt_length(rows[index]))
+        texts = [""] * len(rows)
+        bar = tqdm(total=len(rows), desc="explain", unit="pair", disable=not progress)
+        for start in range(0, len(rows), self.batch_size):
+            part = order[start : start + self.batch_size]
+            batch = self.processor(item_id=[rows[i]["item_id"] for i in part], **{key: [rows[i][key] for i in part]})
+            for index, text in zip(part, self._answer(batch), strict=True):
+                texts[index] = text
+            bar.update(len(part))
+        bar.close()
+        return texts
+
+    def _prompt_length(self, row: dict[str, Any]) -> int:
+        item = self.processor._items[self.processor.item_index(row["item_id"])]
+        user = self.processor._users[self.processor.user_index(row["user_id"])] if "user_id" in row else {"user_profile": ""}
+        return len(item["title"]) + len(item["item_profile"] or "") + len(user["user_profile"] or "")
+
+    @torch.no_grad()
+    def _answer(self, batch: Any) -> list[str]:
+        inputs = dict(batch)
+        if "histories" in inputs:
+            inputs["user_embeds"] = self.model.lightgcn.fold_in(inputs.pop("histories"))
+        inputs = {name: tensor.to(self.model.device) for name, tensor in inputs.items()}
+        ids = self.model.generate(
+            **inputs, max_new_tokens=self.max_new_tokens, do_sample=False, pad_token_id=self.processor.tokenizer.pad_token_id
+        )
+        new = ids[:, inputs["input_ids"].shape[1] :]
+        return [text.strip() for text in self.processor.tokenizer.batch_decode(new, skip_special_tokens=True)]
+
+
+def explain_split(
+    model: Path, data: Path, split: str = "test", limit: int | None = None, batch_size: int = 32, signal: str = "graph"
+) -> pl.DataFrame:
+    """Explains every pair of a split.
+
+    Args:
+        model: model folder or Hub id.
+        data: dataset folder with explanations.
+        split: which split.
+        limit: that many rows, drawn by a fixed seed; None for all.
+        batch_size: pairs generated at a time.
+        signal: condition of the tables at test time.
+
+    Returns:
+        `user_id, item_id, prediction, reference`, in the dataset's order.
+    """
+    rows = read_table(DatasetFolder(data).explanations(split), EXPLANATIONS)
+    if limit is not None and limit < rows.height:
+        rows = rows.with_row_index("row").sample(limit, seed=SAMPLE_SEED).sort("row").drop("row")
+    if rows.is_empty():
+        raise DataError(f"{data}: expected explanations in split {split}, found none; build with other splits or filters")
+    texts = Explainer(model, signal, batch_size).pairs(rows["user_id"].to_list(), rows["item_id"].to_list(), progress=True)
+    return rows.select("user_id", "item_id", reference="explanation").with_columns(prediction=pl.Series(texts, dtype=pl.String))
+
+
+def explain_file(model: str, pairs: Path, out: Path, batch_size: int = 32) -> int:
+    """Explains a file of pairs.
+
+    Args:
+        model: model folder or Hub id.
+        pairs: Parquet, CSV or JSONL with `user_id` and `item_id`.
+        out: Parquet file to write: `user_id, item_id, explanation`, in the order of `pairs`.
+        batch_size: pairs generated at a time.
+
+    Returns:
+        How many pairs were explained.
+
+    Raises:
+        DataError: the file cannot be read or lacks a column.
+        ValueError: an unknown user or item; nothing is written then.
+    """
+    readers = {".parquet": pl.read_parquet, ".csv": pl.read_csv, ".jsonl": pl.read_ndjson}
+    if pairs.suffix not in readers:
+        raise DataError(f"expected a file ending in {', '.join(readers)}, found {pairs.name!r}; convert it")
+    if not pairs.is_file():
+        raise DataError(f"expected a file of pairs, found no file {pairs}; check the path")
+    table = readers[pairs.suffix](pairs)
+    for name in ("user_id", "item_id"):
+        if name not in table.columns:
+            raise DataError(f"{pairs}: expected columns user_id and item_id, found {', '.join(table.columns)}; rename")
+    table = table.select(pl.col("user_id", "item_id").cast(pl.String))
+    texts = Explainer(model, batch_size=batch_size).pairs(
+        table["user_id"].to_list(), table["item_id"].to_list(), progress=True
+    )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    table.with_columns(explanation=pl.Series(texts, dtype=pl.String)).write_parquet(out)
+    return table.height

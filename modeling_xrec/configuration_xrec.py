@@ -1,0 +1,91 @@
+"""Configuration of an XRec model: a language-model backbone plus what the paper adds to it."""
+
+import difflib
+from typing import Any, Literal
+
+from huggingface_hub.dataclasses import strict
+from transformers.configuration_utils import PreTrainedConfig, SubConfigSpec
+from transformers.models.auto.configuration_auto import AutoConfig
+
+# What transformers itself writes into config.json besides the declared fields.
+_LIBRARY_KEYS = {
+    "_attn_implementation_internal", "_commit_hash", "_experts_implementation_internal", "attn_implementation",
+    "auto_map", "custom_pipelines", "experts_implementation", "model_type", "name_or_path", "num_labels",
+    "quantization_config", "torch_dtype", "transformers_version", "transformers_weights", "use_cache",
+    "_name_or_path",
+}  # fmt: skip
+
+
+@strict
+class XRecConfig(PreTrainedConfig):
+    """Configuration of `XRecModel` and `XRecForCausalLM` (XRec, arXiv 2406.02377).
+
+    Args:
+        text_config: configuration of the backbone, any decoder of the Auto classes. Default: a Llama.
+        collaborative_dim: width of a collaborative embedding (the paper's d). Default 64.
+        num_experts: linear experts in each adapter (the paper's K). Default 8.
+        adapter_dropout: dropout on the adapter's input, in training only, in [0, 1). Default 0.2.
+        injection: where the adapted vector goes besides the marker's token embedding: `"qkv"` (the paper: the outputs of
+            the q, k and v projections of every layer), `"attention"` (the attention's input of every layer), `"input"`
+            (nowhere else), `"none"` (nowhere at all: the plain backbone). Default `"qkv"`.
+        injection_scale: factor on what is injected into the layers; the token embedding is not scaled. Default 1.0.
+        user_token_id: token id of the user marker. Required unless `injection="none"`.
+        item_token_id: token id of the item marker. Required unless `injection="none"`.
+        markers_per_side: marker tokens for the user, and as many for the item, in every prompt. Default 1.
+        num_users: rows of the user table stored in the model; 0 when callers pass `user_embeds`. Default 0.
+        num_items: rows of the item table stored in the model; 0 when callers pass `item_embeds`. Default 0.
+        base_model_name_or_path: backbone that an adapter-sized checkpoint is completed from; None for a full checkpoint.
+        base_model_revision: commit of that backbone.
+
+    Raises:
+        ValueError: a value outside its range, or an unknown name (with the nearest known one).
+    """
+
+    model_type = "xrec"
+    sub_configs_defaults = {"text_config": SubConfigSpec(config_class=AutoConfig, model_type="llama")}
+
+    text_config: dict | PreTrainedConfig | None = None
+    collaborative_dim: int = 64
+    num_experts: int = 8
+    adapter_dropout: float | int = 0.2
+    injection: Literal["qkv", "attention", "input", "none"] = "qkv"
+    injection_scale: float | int = 1.0
+    user_token_id: int | None = None
+    item_token_id: int | None = None
+    markers_per_side: int = 1
+    num_users: int = 0
+    num_items: int = 0
+    base_model_name_or_path: str | None = None
+    base_model_revision: str | None = None
+    tie_word_embeddings: bool = False
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        """Builds the backbone's configuration, mirrors its weight tying and refuses unknown names."""
+        known = set(self.__dataclass_fields__) | _LIBRARY_KEYS
+        for name in set(kwargs) - known:
+            near = difflib.get_close_matches(name, sorted(self.__dataclass_fields__), n=1)
+            hint = f"did you mean {near[0]!r}?" if near else "remove it."
+            raise ValueError(f"XRecConfig has no field {name!r}; {hint}")
+        super().__post_init__(**kwargs)
+        if self.text_config is not None and getattr(self.text_config, "tie_word_embeddings", False):
+            self.tie_word_embeddings = True
+
+    def validate_ranges(self) -> None:
+        """Checks every number against its limits; called by the strict dataclass at construction and on save."""
+        limits = {
+            "collaborative_dim": self.collaborative_dim >= 1,
+            "num_experts": self.num_experts >= 1,
+            "adapter_dropout": 0 <= self.adapter_dropout < 1,
+            "injection_scale": abs(self.injection_scale) < float("inf"),
+            "markers_per_side": self.markers_per_side >= 1,
+            "num_users": self.num_users >= 0,
+            "num_items": self.num_items >= 0,
+        }
+        for name, holds in limits.items():
+            if not holds:
+                raise ValueError(f"XRecConfig.{name}={getattr(self, name)!r} is out of range; see its documentation.")
+        if self.user_token_id is not None and self.user_token_id == self.item_token_id:
+            raise ValueError(f"user_token_id and item_token_id are both {self.user_token_id}; use two different tokens.")
+
+
+__all__ = ["XRecConfig"]

@@ -1,0 +1,386 @@
+"""XRec as Hugging Face models: a frozen language model that hears a user-item graph in every layer.
+
+XRec (Ma, Ren, Huang; Findings of EMNLP 2024; arXiv 2406.02377). The prompt holds one marker token for the user and one for the
+item. A collaborative embedding per side (from `lightgcn`) goes through that side's adapter (`collaborative_adapter`); the
+adapted vector replaces the marker's token embedding and is injected at the marker into every layer (`layer_injection`).
+
+Where the markers stand is decided once, on the whole prompt: a marker token that the model itself writes is an ordinary token.
+"""
+
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM, GenerationMixin, PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
+
+from .checkpoint_xrec import load_adapter_checkpoint, load_full_checkpoint, resolve_config
+from .collaborative_adapter import MixtureOfExpertsAdapter
+from .configuration_xrec import XRecConfig
+from .layer_injection import ARGUMENT, install_injection
+from .lightgcn import LightGCN
+
+BACKBONE_PREFIX = "language_model."
+SIGNAL_ARGUMENTS = ("user_ids", "item_ids", "user_embeds", "item_embeds", "marker_columns")
+BEYOND_MARKERS = -1
+"""`chunk_start` of a call whose tokens all come after the prompt: no marker, no signal."""
+
+
+def is_backbone_key(name: str) -> bool:
+    """Whether a parameter or buffer belongs to the frozen backbone; all others are XRec's own and are saved."""
+    return name.startswith(BACKBONE_PREFIX)
+
+
+class XRecPreTrainedModel(PreTrainedModel):
+    """What `XRecModel` and `XRecForCausalLM` share: children, freezing, markers, checkpoints."""
+
+    config: XRecConfig
+    base_model_prefix = ""
+    main_input_name = "input_ids"
+    input_modalities = ("text",)
+    supports_gradient_checkpointing = True
+    accepts_loss_kwargs = True
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    _can_compile_fullgraph = True
+    _skip_keys_device_placement = ["past_key_values", "cache"]
+
+    def __init__(self, config: XRecConfig, language_model: PreTrainedModel | None = None) -> None:
+        if language_model is not None:
+            # A composite configuration resets its children's attention; keep the one the backbone was loaded with.
+            implementation = language_model.config._attn_implementation
+            config.text_config = language_model.config
+            config._attn_implementation = implementation
+        super().__init__(config)
+        if language_model is None:
+            language_model = AutoModelForCausalLM.from_config(config.text_config)
+        self.language_model = language_model
+        hidden_size = config.text_config.get_text_config().hidden_size
+        adapter = (
+            config.collaborative_dim, hidden_size, config.num_experts, config.adapter_dropout, config.markers_per_side
+        )  # fmt: skip
+        self.user_adapter = MixtureOfExpertsAdapter(*adapter)
+        self.item_adapter = MixtureOfExpertsAdapter(*adapter)
+        self.lightgcn = LightGCN(config.num_users, config.num_items, config.collaborative_dim)
+        if config.injection != "none" and None in (config.user_token_id, config.item_token_id):
+            raise ValueError(
+                f"injection={config.injection!r} needs user_token_id and item_token_id, found {config.user_token_id} and "
+                f"{config.item_token_id}; give the marker tokens' ids, or use injection='none'."
+            )
+        install_injection(language_model, config.injection)
+        self.post_init()
+        self.freeze()
+
+    def freeze(self) -> None:
+        """Leaves only the adapters trainable: the backbone and the graph's tables keep their values."""
+        for name, parameter in self.named_parameters():
+            parameter.requires_grad_(not is_backbone_key(name) and not name.startswith("lightgcn."))
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, (MixtureOfExpertsAdapter, LightGCN)):
+            module.reset_parameters()
+            for buffer in module.buffers(recurse=False):
+                buffer.zero_()
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The backbone's token embedding."""
+        return self.language_model.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replaces the backbone's token embedding."""
+        self.language_model.set_input_embeddings(value)
+
+    def get_decoder(self) -> PreTrainedModel:
+        """The backbone without its output head."""
+        return self.language_model.get_decoder()
+
+    def collaborative_vectors(
+        self,
+        user_ids: torch.Tensor | None = None,
+        item_ids: torch.Tensor | None = None,
+        user_embeds: torch.Tensor | None = None,
+        item_embeds: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Adapted vectors of both sides.
+
+        Args:
+            user_ids: rows of the stored user table, `(batch,)`; or
+            user_embeds: collaborative embeddings, `(batch, collaborative_dim)`.
+            item_ids: rows of the stored item table, `(batch,)`; or
+            item_embeds: collaborative embeddings, `(batch, collaborative_dim)`.
+
+        Returns:
+            `(batch, 2 * markers_per_side, hidden_size)`, the user's first.
+
+        Raises:
+            ValueError: a side given twice or not at all, an id without a row, a wrong width, NaN or infinity.
+        """
+        user = self._embeddings("user", user_ids, user_embeds, self.lightgcn.user_embeddings)
+        item = self._embeddings("item", item_ids, item_embeds, self.lightgcn.item_embeddings)
+        return torch.cat([self.user_adapter(user), self.item_adapter(item)], dim=1)
+
+    def _embeddings(
+        self, side: str, ids: torch.Tensor | None, embeds: torch.Tensor | None, table: torch.Tensor
+    ) -> torch.Tensor:
+        if (ids is None) == (embeds is None):
+            found = "neither" if ids is None else "both"
+            raise ValueError(f"expected either {side}_ids or {side}_embeds, found {found}; pass exactly one of them.")
+        if embeds is None:
+            if not torch.compiler.is_compiling() and ((ids < 0) | (ids >= len(table))).any():
+                raise ValueError(
+                    f"{side}_ids range from {int(ids.min())} to {int(ids.max())}, and the model stores {len(table)} {side}s; "
+                    f"use indices below that, or pass {side}_embeds."
+                )
+            return table[ids]
+        if embeds.dim() != 2 or embeds.shape[1] != self.config.collaborative_dim:
+            raise ValueError(
+                f"{side}_embeds is {tuple(embeds.shape)}, expected (batch, {self.config.collaborative_dim}); "
+                "pass collaborative embeddings, before the adapter."
+            )
+        if not torch.compiler.is_compiling() and not embeds.isfinite().all():
+            row = int((~embeds.isfinite()).any(dim=1).nonzero()[0])
+            raise ValueError(f"{side}_embeds row {row} has NaN or infinity; check the graph's training.")
+        return embeds
+
+    def marker_columns(self, input_ids: torch.Tensor) -> torch.Tensor:
+        """Columns of the markers of a whole prompt.
+
+        Args:
+            input_ids: prompt, `(batch, length)`.
+
+        Returns:
+            `(batch, 2 * markers_per_side)`, the user's columns first, each side in order.
+
+        Raises:
+            ValueError: a row without exactly `markers_per_side` markers of each side, with the counts.
+        """
+        wanted, columns = self.config.markers_per_side, []
+        for side in ("user", "item"):
+            mask = input_ids == getattr(self.config, f"{side}_token_id")
+            if not torch.compiler.is_compiling() and (mask.sum(dim=1) != wanted).any():
+                row = int((mask.sum(dim=1) != wanted).nonzero()[0])
+                raise ValueError(
+                    f"row {row} of the prompt has {int(mask[row].sum())} {side} markers, expected {wanted}; "
+                    "build prompts with XRecProcessor."
+                )
+            columns.append(mask.to(torch.uint8).topk(wanted, dim=1).indices.sort(dim=1).values)
+        return torch.cat(columns, dim=1)
+
+    def backbone_inputs(
+        self, input_ids: torch.Tensor, marker_columns: torch.Tensor | None, chunk_start: int, **signal: Any
+    ) -> dict[str, Any]:
+        """What the backbone is called with: token embeddings with the markers replaced, and the layers' injection.
+
+        Args:
+            input_ids: this call's tokens, `(batch, length)`, the prompt's columns from `chunk_start` on.
+            marker_columns: columns of the markers in the whole prompt, or None when `input_ids` is the whole prompt.
+            chunk_start: prompt column of the first token of this call.
+            signal: `user_ids` or `user_embeds`, `item_ids` or `item_embeds`.
+
+        Returns:
+            `inputs_embeds` `(batch, length, hidden)` and, for `"qkv"` and `"attention"`, the injection.
+        """
+        embedding = self.get_input_embeddings()
+        # Marker tokens may lie beyond the embedding table: their row is never used.
+        embeds = embedding(input_ids.masked_fill(input_ids >= embedding.weight.shape[0], 0))
+        if marker_columns is None:
+            marker_columns = self.marker_columns(input_ids)
+        columns = marker_columns - chunk_start
+        here = ((columns >= 0) & (columns < input_ids.shape[1])).unsqueeze(-1)
+        columns = columns.clamp(0, input_ids.shape[1] - 1)
+        vectors = self.collaborative_vectors(**signal).to(embeds.dtype).to(embeds.device)
+        vectors = torch.where(here, vectors, torch.zeros_like(vectors))
+        is_marker = torch.zeros_like(input_ids, dtype=vectors.dtype).scatter_add(1, columns, here.squeeze(-1).to(vectors.dtype))
+        replaced = torch.zeros_like(embeds).scatter_add(1, columns.unsqueeze(-1).expand_as(vectors), vectors)
+        inputs = {"inputs_embeds": torch.where(is_marker.unsqueeze(-1) > 0, replaced, embeds)}
+        if self.config.injection in ("qkv", "attention"):
+            inputs[ARGUMENT] = (columns, vectors * self.config.injection_scale)
+        return inputs
+
+    def _inputs(
+        self, input_ids: torch.Tensor | None, marker_columns: torch.Tensor | None, chunk_start: int, kwargs: dict, **signal: Any
+    ) -> dict[str, Any]:
+        if input_ids is None:
+            raise ValueError("expected input_ids, found none: the markers are found by their token ids.")
+        if self.config.injection == "none" or chunk_start == BEYOND_MARKERS:
+            limit = self.get_input_embeddings().weight.shape[0]
+            return {"input_ids": input_ids.masked_fill(input_ids >= limit, 0)}
+        cache = kwargs.get("cache") if kwargs.get("cache") is not None else kwargs.get("past_key_values")
+        if cache is not None and marker_columns is None and int(cache.get_seq_length()) > 0:
+            raise ValueError(
+                "the cache already holds tokens, so the prompt's markers cannot be counted in this call; pass "
+                "marker_columns=model.marker_columns(prompt_ids) and chunk_start, or chunk_start=-1 when decoding."
+            )
+        return self.backbone_inputs(input_ids, marker_columns, chunk_start, **signal)
+
+    def save_pretrained(self, save_directory: Any, **kwargs: Any) -> None:
+        """Saves an adapter-sized checkpoint when `config.base_model_name_or_path` is set, else a full one."""
+        adapter_only = self.config.base_model_name_or_path is not None
+        # At save time, because quantisation adds keys after loading.
+        self._keys_to_ignore_on_save = {k for k in self.state_dict() if is_backbone_key(k)} if adapter_only else None
+        super().save_pretrained(save_directory, **kwargs)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, config: Any = None, **kwargs: Any) -> Any:
+        """Loads a full checkpoint, or an adapter-sized one that is completed from its base model.
+
+        Takes the arguments of `PreTrainedModel.from_pretrained`; `trust_remote_code` is passed on to the base model as given.
+
+        Raises:
+            ValueError: a weight is missing or unexpected; nothing is ever left at random values.
+        """
+        config, kwargs = resolve_config(XRecConfig, pretrained_model_name_or_path, config, kwargs)
+        if config.base_model_name_or_path is None:
+            return load_full_checkpoint(super().from_pretrained, pretrained_model_name_or_path, args, config, kwargs)
+        return load_adapter_checkpoint(cls, pretrained_model_name_or_path, config, kwargs, is_backbone_key)
+
+    @classmethod
+    def from_backbone(
+        cls, backbone: str | PreTrainedModel, revision: str | None = None, backbone_kwargs: dict | None = None, **config: Any
+    ) -> Any:
+        """A new model around a backbone, its adapters untrained.
+
+        Args:
+            backbone: Hub id, local folder, or a loaded causal language model.
+            revision: commit of a Hub id; recorded in the configuration.
+            backbone_kwargs: more arguments for `AutoModelForCausalLM.from_pretrained` (dtype, device_map, ...).
+            config: fields of `XRecConfig`; `base_model_name_or_path` may be given to save adapter-sized checkpoints.
+
+        Returns:
+            The model, in evaluation mode.
+        """
+        language_model = backbone
+        if isinstance(backbone, str):
+            language_model = AutoModelForCausalLM.from_pretrained(backbone, revision=revision, **(backbone_kwargs or {}))
+        implementation = language_model.config._attn_implementation
+        settings = XRecConfig(text_config=language_model.config, attn_implementation=implementation, **config)
+        model = cls(settings, language_model=language_model)
+        model.generation_config = language_model.generation_config
+        markers = [token for token in (model.config.user_token_id, model.config.item_token_id) if token is not None]
+        if markers:
+            model.generation_config.suppress_tokens = markers
+        return model.eval()
+
+
+class XRecModel(XRecPreTrainedModel):
+    """XRec without the output head: `last_hidden_state` of the backbone under injection."""
+
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        user_ids: torch.Tensor | None = None,
+        item_ids: torch.Tensor | None = None,
+        user_embeds: torch.Tensor | None = None,
+        item_embeds: torch.Tensor | None = None,
+        marker_columns: torch.Tensor | None = None,
+        chunk_start: int = 0,
+        **kwargs: Any,
+    ) -> BaseModelOutputWithPast:
+        """Arguments as in `XRecForCausalLM.forward`; returns `last_hidden_state` `(batch, length, hidden_size)`."""
+        signal = {"user_ids": user_ids, "item_ids": item_ids, "user_embeds": user_embeds, "item_embeds": item_embeds}
+        inputs = self._inputs(input_ids, marker_columns, chunk_start, kwargs, **signal)
+        return self.get_decoder()(**inputs, attention_mask=attention_mask, **kwargs)
+
+
+class XRecForCausalLM(XRecPreTrainedModel, GenerationMixin):
+    """XRec that writes explanations.
+
+    Args:
+        config: an `XRecConfig`.
+        language_model: the backbone; built from `config.text_config` with random weights when None.
+    """
+
+    def get_output_embeddings(self) -> nn.Module:
+        """The backbone's output head."""
+        return self.language_model.get_output_embeddings()
+
+    def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
+        """Replaces the backbone's output head."""
+        self.language_model.set_output_embeddings(new_embeddings)
+
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        user_ids: torch.Tensor | None = None,
+        item_ids: torch.Tensor | None = None,
+        user_embeds: torch.Tensor | None = None,
+        item_embeds: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        marker_columns: torch.Tensor | None = None,
+        chunk_start: int = 0,
+        cache: Any = None,
+        past_key_values: Any = None,
+        logits_to_keep: int | torch.Tensor = 0,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        **kwargs: Any,
+    ) -> CausalLMOutputWithPast:
+        """Next-token logits of a prompt under injection, and the loss when labels are given.
+
+        Args:
+            input_ids: `(batch, length)`; each row holds `markers_per_side` markers of each side.
+            attention_mask: `(batch, length)`, 1 for tokens and 0 for padding.
+            user_ids: rows of the stored user table `(batch,)`; or `user_embeds` `(batch, collaborative_dim)`.
+            item_ids: rows of the stored item table `(batch,)`; or `item_embeds` `(batch, collaborative_dim)`.
+            user_embeds: collaborative embeddings before the adapter.
+            item_embeds: collaborative embeddings before the adapter.
+            labels: `(batch, length)`, -100 where no loss is taken; shifted inside, as everywhere in transformers.
+            marker_columns: columns of the markers in the whole prompt, for a prompt fed in chunks; see `marker_columns()`.
+            chunk_start: prompt column of this call's first token; -1 for tokens after the prompt, which carry no signal.
+            cache: key-value cache (`past_key_values` in older versions of transformers).
+            past_key_values: the same, under its older name.
+            logits_to_keep: how many last positions to compute logits for; 0 for all.
+            num_items_in_batch: number of labels over all accumulated batches, from `Trainer`.
+
+        Returns:
+            `loss` (scalar), `logits` `(batch, length, vocabulary)` and the backbone's other outputs.
+
+        Raises:
+            ValueError: wrong markers, ids or embeddings; see `marker_columns()` and `collaborative_vectors()`.
+        """
+        for name, value in (("cache", cache), ("past_key_values", past_key_values)):
+            if value is not None:
+                kwargs[name] = value
+        if kwargs.get("use_cache") is None:
+            kwargs["use_cache"] = self.config.use_cache if hasattr(self.config, "use_cache") else None
+        signal = {"user_ids": user_ids, "item_ids": item_ids, "user_embeds": user_embeds, "item_embeds": item_embeds}
+        inputs = self._inputs(input_ids, marker_columns, chunk_start, kwargs, **signal)
+        outputs = self.language_model(
+            **inputs, attention_mask=attention_mask, logits_to_keep=logits_to_keep, **kwargs
+        )
+        if labels is not None:
+            vocabulary = outputs.logits.shape[-1]
+            outputs.loss = self.loss_function(
+                outputs.logits, labels, vocab_size=vocabulary, num_items_in_batch=num_items_in_batch
+            )
+        return outputs
+
+    def generate(self, inputs: torch.Tensor | None = None, **kwargs: Any) -> Any:
+        """`GenerationMixin.generate`, with the markers counted once, on the whole prompt.
+
+        Marker tokens are suppressed by the model's generation configuration; `suppress_tokens=None` lifts that.
+        """
+        prompt = kwargs.get("input_ids") if inputs is None else inputs
+        if self.config.injection != "none" and prompt is not None and kwargs.get("marker_columns") is None:
+            kwargs["marker_columns"] = self.marker_columns(prompt)
+        return super().generate(inputs, **kwargs)
+
+    def prepare_inputs_for_generation(self, input_ids: torch.Tensor, **kwargs: Any) -> dict[str, Any]:
+        """Adds where this call's tokens start; a call beyond the markers carries no signal and costs what the backbone costs."""
+        mask = kwargs.get("attention_mask")
+        end = mask.shape[1] if mask is not None and mask.dim() == 2 else input_ids.shape[1]
+        inputs = super().prepare_inputs_for_generation(input_ids, **kwargs)
+        start = end - inputs["input_ids"].shape[1]
+        if start > 0 and not kwargs.get("is_first_iteration", False):
+            for name in SIGNAL_ARGUMENTS:
+                inputs.pop(name, None)
+            start = BEYOND_MARKERS
+        inputs["chunk_start"] = start
+        return inputs
+
+
+__all__ = ["XRecForCausalLM", "XRecModel", "XRecPreTrainedModel"]

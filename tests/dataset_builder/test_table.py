@@ -1,0 +1,142 @@
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from xrec_dataset_builder.errors import DataError, LeakError
+from xrec_dataset_builder.prepare import PrepareOptions
+from xrec_dataset_builder.table import TableFiles, read_explained, read_file, read_raw
+
+PAIRS = [(user, item) for user in range(8) for item in range(5)]
+
+
+def save(table: pl.DataFrame, path: Path) -> Path:
+    {".csv": table.write_csv, ".jsonl": table.write_ndjson, ".parquet": table.write_parquet}[path.suffix](path)
+    return path
+
+
+def interactions(path: Path, split: bool = True) -> Path:
+    table = pl.DataFrame(PAIRS, schema=["user_id", "item_id"], orient="row")
+    names = ["train", "train", "train", "val", "tst"]
+    return save(table.with_columns(split=pl.col("item_id").replace_strict(range(5), names)) if split else table, path)
+
+
+def explanations(path: Path, count: int = 20, **columns: object) -> Path:
+    table = pl.DataFrame(PAIRS[:count], schema=["user_id", "item_id"], orient="row")
+    table = table.with_columns(explanation=pl.format("because {}", pl.int_range(pl.len())))
+    return save(table.with_columns(**{name: pl.lit(value) for name, value in columns.items()}), path)
+
+
+@pytest.mark.parametrize("ending", [".csv", ".jsonl", ".parquet"])
+def test_integer_ids_become_strings_and_what_is_missing_is_null(tmp_path: Path, ending: str):
+    raw = read_raw(TableFiles(interactions(tmp_path / f"i{ending}")))
+    assert raw.reviews.select("user_id", "item_id").rows() == [(str(user), str(item)) for user, item in PAIRS]
+    assert raw.reviews["rating"].null_count() == raw.reviews["timestamp"].null_count() == len(PAIRS) == raw.read_rows
+    assert raw.reviews["split"].value_counts().sort("count").rows()[-1] == ("train", 24)
+
+
+def test_ids_of_csv_keep_their_zeros(tmp_path: Path):
+    (tmp_path / "i.csv").write_text("user_id,item_id,rating\n007,0010,5\n")
+    assert read_raw(TableFiles(tmp_path / "i.csv")).reviews.row(0)[:3] == ("007", "0010", 5.0)
+
+
+def test_a_published_split_that_leaks_is_refused_with_both_counts(tmp_path: Path):
+    files = TableFiles(interactions(tmp_path / "i.csv"), explanations(tmp_path / "e.jsonl"))
+    with pytest.raises(LeakError, match=r"found 12 of 20 \(60\.0 %\)"):
+        read_explained(files, PrepareOptions())
+
+
+def test_repairing_takes_all_explanation_pairs_out_and_keeps_the_published_split(tmp_path: Path):
+    files = TableFiles(interactions(tmp_path / "i.csv"), explanations(tmp_path / "e.csv"))
+    tables = read_explained(files, PrepareOptions(), repair_leaks=True)
+    explained = set(tables.explanations.select("user_id", "item_id").rows())
+    graph = {(user, item): split for user, item, _, _, split in tables.interactions.rows()}
+    assert not explained & set(graph)
+    assert len(explained) + len(graph) == len(PAIRS)
+    assert {item: split for (_, item), split in graph.items()} == dict(
+        zip("01234", ["train", "train", "train", "validation", "test"], strict=True)
+    )
+    assert (tables.counts["read"], tables.counts["removed_explanation_pairs"], tables.counts["kept"]) == (40, 20, 20)
+    assert (tables.published.count, tables.report.count) == (12, 0)
+    assert [tables.counts[f"explanations_{name}"] for name in ("train", "validation", "test")] == [16, 2, 2]
+    assert tables.unverified
+
+
+def test_explanations_with_a_split_may_train_on_training_edges(tmp_path: Path):
+    table = pl.DataFrame(PAIRS, schema=["user_id", "item_id"], orient="row")
+    names = ["train", "train", "train", "valid", "test"]
+    table = table.with_columns(split=pl.col("item_id").replace_strict(range(5), names), explanation=pl.lit("because"))
+    files = TableFiles(interactions(tmp_path / "i.csv"), save(table, tmp_path / "e.csv"))
+    tables = read_explained(files, PrepareOptions())
+    assert (tables.published.count, tables.published.total) == (0, 16)
+    assert tables.interactions.height == 40
+
+
+def test_interactions_without_a_split_follow_their_explanation(tmp_path: Path):
+    files = TableFiles(interactions(tmp_path / "i.csv", split=False), explanations(tmp_path / "e.csv", count=30))
+    tables = read_explained(files, PrepareOptions(fractions=(0.6, 0.2, 0.2)))
+    joined = tables.interactions.join(tables.explanations, on=["user_id", "item_id"])
+    assert (joined["split"] == joined["split_right"]).all()
+    assert joined.height == 30
+    assert tables.report.count == 0
+    assert tables.interactions["split"].n_unique() == 3
+
+
+def test_profiles_come_from_every_table_and_none_is_empty(tmp_path: Path):
+    texts = {"title": "Inn", "user_profile": "None", "item_profile": "cosy"}
+    items = pl.DataFrame({"item_id": [0, 4, 9], "item_profile": ["warm", "None", "elsewhere"]})
+    users = pl.DataFrame({"user_id": [0], "user_profile": ["likes tea"]})
+    files = TableFiles(
+        interactions(tmp_path / "i.csv"),
+        explanations(tmp_path / "e.csv", count=4, **texts),
+        save(items, tmp_path / "items.parquet"),
+        save(users, tmp_path / "users.csv"),
+    )
+    tables = read_explained(files, PrepareOptions(fractions=(0.5, 0.25, 0.25)), repair_leaks=True)
+    assert tables.counts["none_profiles"] == 5
+    assert tables.items.rows()[0] == ("0", "Inn", "warm")
+    assert tables.items.rows()[3:] == [("3", "Inn", "cosy"), ("4", "", "")]
+    assert tables.users.rows()[:2] == [("0", "likes tea"), ("1", "")]
+    assert tables.users.height == 8
+    assert tables.explanations["user_profile"].unique().to_list() == ["likes tea"]
+    assert tables.explanations["item_profile"].unique().to_list() == ["cosy"]
+
+
+def test_the_same_seed_draws_the_same_split_whatever_the_order(tmp_path: Path):
+    first = explanations(tmp_path / "e.csv", count=15)
+    second = save(pl.read_csv(first).reverse(), tmp_path / "r.csv")
+    splits = []
+    for path in (first, second):
+        files = TableFiles(interactions(tmp_path / "i.csv"), path)
+        splits.append(read_explained(files, PrepareOptions(seed=5), repair_leaks=True).explanations)
+    assert splits[0].equals(splits[1])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("x.csv", "user_id,item\n1,2\n", "expected column 'item_id', found 'user_id', 'item'"),
+        ("x.csv", "user_id,item_id\n1,\n", "expected a value of 'item_id' in every row, found 1 empty"),
+        ("x.csv", "user_id,item_id\n", "expected rows, found none"),
+        ("x.csv", "", "expected a readable csv table"),
+        ("x.csv", "user_id,item_id,rating\n1,2,good\n", "expected numbers in rating and timestamp"),
+        ("x.jsonl", '{"user_id": 1, "item_id"\n', "expected a readable jsonl table"),
+        ("x.parquet", "PAR1", "expected a readable parquet table"),
+        ("x.xlsx", "", r"expected a file ending in \.csv, \.jsonl or \.parquet, found '\.xlsx'"),
+    ],
+)
+def test_unusable_tables_say_what_is_wrong(tmp_path: Path, name: str, content: str, message: str):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(DataError, match=message) as caught:
+        read_file(tmp_path / name, ("user_id", "item_id"))
+    assert "\n" not in str(caught.value)
+    assert name in str(caught.value)
+
+
+def test_an_unknown_split_and_a_graph_of_explanations_only_are_refused(tmp_path: Path):
+    (tmp_path / "i.csv").write_text("user_id,item_id,split\n1,2,train\n1,3,dev\n")
+    with pytest.raises(DataError, match="expected split train, validation or test in every row, found 'dev'"):
+        read_raw(TableFiles(tmp_path / "i.csv"))
+    files = TableFiles(interactions(tmp_path / "j.csv"), explanations(tmp_path / "e.csv", count=40))
+    with pytest.raises(DataError, match="expected training interactions, found none beside the explanation pairs"):
+        read_explained(files, PrepareOptions(), repair_leaks=True)

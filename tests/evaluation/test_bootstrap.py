@@ -1,0 +1,68 @@
+import numpy as np
+import pytest
+
+from xrec_evaluation.bootstrap import mean_interval, mean_intervals, paired_difference
+
+
+def test_interval_is_near_the_plain_definition():
+    """Ours draws rows as counts; here each resample is written out, with draws of its own."""
+    values = np.random.default_rng(1).exponential(size=400)
+    rng = np.random.default_rng(2)
+    means = sorted(float(np.mean(rng.choice(values, size=400))) for _ in range(4000))
+    found = mean_interval(values, resamples=4000)
+    assert found.mean == pytest.approx(values.mean(), abs=1e-12)
+    assert (found.low, found.high) == pytest.approx((means[100], means[3899]), abs=0.01)
+
+
+def test_intervals_cover_at_their_nominal_rate():
+    """400 samples of a skewed distribution with mean 1: the share of covering intervals is binomial(400, 0.9)."""
+    rng = np.random.default_rng(0)
+    hits = 0
+    for seed in range(400):
+        found = mean_interval(rng.gamma(4, 0.25, size=80), seed=seed, resamples=300, level=0.9)
+        hits += found.low <= 1 <= found.high
+    assert 0.85 <= hits / 400 <= 0.94
+
+
+def test_paired_difference_uses_the_pairing():
+    rng = np.random.default_rng(3)
+    b = rng.normal(0, 10, size=200)
+    a = b + rng.normal(0.5, 0.1, size=200)
+    found = paired_difference(a, b)
+    assert 0.4 < found.low < found.mean < found.high < 0.6
+    assert found.effect_size == pytest.approx((a - b).mean() / (a - b).std(ddof=1))
+    back = paired_difference(b, a)
+    assert (back.low, back.high) == pytest.approx((-found.high, -found.low), abs=0.01)
+
+
+def test_same_seed_same_interval_and_columns_do_not_disturb_each_other():
+    values = np.random.default_rng(0).random((50, 3))
+    assert mean_interval(values[:, 1]) == mean_interval(values[:, 1])
+    assert mean_interval(values[:, 1], seed=1) != mean_interval(values[:, 1], seed=2)
+    together = mean_intervals(values)[1]
+    alone = mean_interval(values[:, 1])
+    assert (together.low, together.high) == pytest.approx((alone.low, alone.high), abs=1e-12)
+
+
+def test_one_row_and_equal_rows():
+    single = mean_interval(np.array([0.3]))
+    assert (single.mean, single.low, single.high) == (0.3, None, None)
+    equal = mean_interval(np.full(10, 0.3))
+    assert (equal.low, equal.high) == pytest.approx((0.3, 0.3))
+    assert paired_difference(np.ones(5), np.ones(5)).effect_size == 0.0
+    assert paired_difference(np.full(5, 0.3), np.full(5, 0.1)).effect_size is None
+    assert paired_difference(np.array([2.0]), np.array([1.0])).effect_size is None
+
+
+@pytest.mark.parametrize(
+    ("values", "options"),
+    [([], {}), ([1.0, np.nan], {}), ([1.0, 2.0], {"level": 1.0}), ([1.0, 2.0], {"resamples": 0})],
+)
+def test_bad_input_is_refused(values, options):
+    with pytest.raises(ValueError, match="expected"):
+        mean_interval(np.array(values), **options)
+
+
+def test_pairs_of_different_lengths_are_refused():
+    with pytest.raises(ValueError, match="one shape"):
+        paired_difference(np.ones(3), np.ones(2))

@@ -1,0 +1,73 @@
+import json
+import subprocess
+import sys
+from types import ModuleType
+
+import polars as pl
+import pytest
+
+from xrec_dataset_builder.errors import DataError
+from xrec_evaluation.commands import evaluate_command
+
+
+def test_predictions_file(predictions, data, tmp_path, capsys):
+    predictions.write_csv(tmp_path / "p.csv")
+    out = tmp_path / "out"
+    evaluate_command(["--predictions", str(tmp_path / "p.csv"), "--out", str(out), "--data", str(data)])
+    printed = capsys.readouterr().out
+    assert "Copied profile" in printed
+    assert f"Report: {out / 'report.html'}" in printed
+    assert json.loads((out / "metrics.json").read_text())["headline"] == "aspect_f1"
+    assert pl.read_parquet(out / "predictions.parquet").equals(predictions)
+    evaluate_command(["--predictions", str(out / "predictions.parquet"), "--out", str(out)])  # reads its own output
+
+
+def test_model_is_compared_with_permuted_embeddings(predictions, data, tmp_path, monkeypatch, capsys):
+    calls = []
+
+    def explain_split(model, data, split="test", limit=None, batch_size=32, signal="graph"):
+        calls.append((split, limit, batch_size, signal))
+        rows = predictions.head(limit)
+        return rows if signal == "graph" else rows.with_columns(prediction=pl.lit("nothing"))
+
+    generate = ModuleType("xrec_training.generate")
+    generate.explain_split = explain_split
+    monkeypatch.setitem(sys.modules, "xrec_training.generate", generate)
+    out = tmp_path / "out"
+    evaluate_command(["model", "--data", str(data), "--out", str(out), "--limit", "4", "--batch-size", "2"])
+    assert calls == [("test", 4, 2, "graph"), ("test", 4, 2, "permuted")]
+    result = json.loads((out / "metrics.json").read_text())
+    assert result["rows"] == 4
+    assert result["systems"]["permuted embeddings"]["kind"] == "condition"
+    assert "Permuted embeddings" in capsys.readouterr().out
+    saved = pl.read_parquet(out / "predictions.parquet")
+    assert saved.columns == ["user_id", "item_id", "prediction", "reference", "prediction_permuted"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--out", "o"], "either MODEL"),
+        (["model", "--predictions", "p.csv", "--out", "o"], "either MODEL"),
+        (["model", "--out", "o"], "needs --data"),
+        (["--predictions", "p.csv", "--out", "o", "--limit", "3"], "--limit goes with MODEL"),
+        (["model", "--data", "d", "--out", "o", "--limit", "0"], "at least 1"),
+    ],
+)
+def test_arguments_that_do_not_fit(arguments, message, capsys):
+    with pytest.raises(SystemExit) as caught:
+        evaluate_command(arguments)
+    assert caught.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_bad_file_leaves_no_folder(tmp_path):
+    with pytest.raises(DataError, match="found nothing"):
+        evaluate_command(["--predictions", str(tmp_path / "p.csv"), "--out", str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists()
+
+
+def test_importing_the_command_is_light():
+    code = "import sys, xrec_evaluation.commands; print([m for m in ('torch', 'polars', 'numpy') if m in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"

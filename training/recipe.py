@@ -1,0 +1,140 @@
+"""A recipe: everything that decides a training run, read from a short YAML and overridden from the command line."""
+
+import dataclasses
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from xrec_dataset_builder.errors import DataError
+
+from .scratch_backbone import ScratchOptions
+
+SIGNALS = ("graph", "permuted", "zero")
+SCRATCH = "scratch"
+# Fields of XRecConfig that a run derives from its inputs.
+_DERIVED = {"text_config", "num_users", "num_items", "user_token_id", "item_token_id", "collaborative_dim",
+            "base_model_name_or_path", "base_model_revision", "tie_word_embeddings", "markers_per_side"}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A training run.
+
+    Args:
+        backbone: `scratch`, a local folder or a Hub id.
+        revision: commit of a Hub id.
+        signal: what the model hears in training: `graph`, `permuted` (each user and item has another's embedding) or `zero`
+            (every embedding is zero: as many trained parameters, no signal).
+        markers_per_side: marker tokens for the user, and as many for the item.
+        max_profile_tokens: longest profile in the prompt, in tokens.
+        model: fields of `XRecConfig`.
+        trainer: fields of `transformers.TrainingArguments`.
+        scratch: fields of `ScratchOptions`, used when the backbone is `scratch`.
+    """
+
+    backbone: str = SCRATCH
+    revision: str | None = None
+    signal: str = "graph"
+    markers_per_side: int = 1
+    max_profile_tokens: int = 128
+    model: Mapping[str, Any] = field(default_factory=dict)
+    trainer: Mapping[str, Any] = field(default_factory=dict)
+    scratch: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuses unknown names and signals."""
+        if self.signal not in SIGNALS:
+            raise DataError(f"expected a signal among {', '.join(SIGNALS)}, found {self.signal!r}; choose one")
+        for section, known in _sections().items():
+            for name in getattr(self, section):
+                _check_name(name, known, f"recipe section {section}")
+
+
+def read_recipe(name: str, overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """Reads a recipe and applies overrides.
+
+    Args:
+        name: path of a YAML file, or the name of a recipe that comes with the package (`demo`).
+        overrides: values by field name; a name is looked up in the recipe itself, then in `model`, `trainer` and `scratch`;
+            `section.name` says which.
+
+    Raises:
+        DataError: no such recipe, not a mapping, or an unknown name.
+    """
+    path = Path(name)
+    if not path.suffix:
+        path = Path(str(resources.files("xrec_training") / "recipes" / f"{name}.yaml"))
+    if not path.is_file():
+        raise DataError(f"expected a recipe file or one of {', '.join(_packaged())}, found {name!r}; give one of these")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except yaml.YAMLError as error:
+        raise DataError(f"{name}: expected YAML, found {' '.join(str(error).split())}; mend the recipe") from error
+    if not isinstance(values, dict):
+        raise DataError(f"{name}: expected `key: value` lines, found {type(values).__name__}; mend the recipe")
+    for key, value in (overrides or {}).items():
+        section, field_name = _locate(key)
+        target = values if section is None else values.setdefault(section, {})
+        target[field_name] = value
+    for key in values:
+        _check_name(key, _own_fields(), f"recipe {name}")
+    return Recipe(**values)
+
+
+def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
+    """Turns `--name value` (or `--name=value`) pairs into values, read as YAML.
+
+    Raises:
+        DataError: an argument is not of this form.
+    """
+    values, rest = {}, list(arguments)
+    while rest:
+        word = rest.pop(0)
+        name, has_value, value = word.partition("=")
+        if not word.startswith("--") or (not has_value and not rest):
+            raise DataError(f"expected `--name value`, found {word!r}; see `xrec train --help`")
+        values[name[2:].replace("-", "_")] = yaml.safe_load(value if has_value else rest.pop(0))
+    return values
+
+
+def _locate(key: str) -> tuple[str | None, str]:
+    section, dot, name = key.partition(".")
+    if dot:
+        _check_name(section, _sections(), "override")
+        return section, name
+    if key in _own_fields():
+        return None, key
+    for candidate, known in _sections().items():
+        if key in known:
+            return candidate, key
+    _check_name(key, {name for known in _sections().values() for name in known} | _own_fields(), "override")
+    raise AssertionError(key)
+
+
+def _check_name(name: str, known: Any, where: str) -> None:
+    if name not in known:
+        near = difflib.get_close_matches(name, sorted(known), n=1)
+        raise DataError(f"{where}: unknown name {name!r}; {f'did you mean {near[0]!r}?' if near else 'remove it'}")
+
+
+def _own_fields() -> set[str]:
+    return {entry.name for entry in dataclasses.fields(Recipe)}
+
+
+def _sections() -> dict[str, set[str]]:
+    from transformers import TrainingArguments
+
+    from modeling_xrec.configuration_xrec import XRecConfig
+
+    model = set(XRecConfig.__annotations__) - _DERIVED
+    trainer = {entry.name for entry in dataclasses.fields(TrainingArguments) if entry.init}
+    return {"model": model, "trainer": trainer, "scratch": {entry.name for entry in dataclasses.fields(ScratchOptions)}}
+
+
+def _packaged() -> list[str]:
+    return sorted(entry.name[:-5] for entry in (resources.files("xrec_training") / "recipes").iterdir() if entry.name.endswith(".yaml"))
