@@ -31,6 +31,11 @@ def is_backbone_key(name: str) -> bool:
     return name.startswith(BACKBONE_PREFIX)
 
 
+def _cache(kwargs: dict[str, Any]) -> Any:
+    """The key-value cache among keyword arguments, under its present name or the one before transformers 5.24."""
+    return kwargs["cache"] if kwargs.get("cache") is not None else kwargs.get("past_key_values")
+
+
 class XRecPreTrainedModel(PreTrainedModel):
     """What `XRecModel` and `XRecForCausalLM` share: children, freezing, markers, checkpoints."""
 
@@ -208,7 +213,7 @@ class XRecPreTrainedModel(PreTrainedModel):
         if self.config.injection == "none" or chunk_start == BEYOND_MARKERS:
             limit = self.get_input_embeddings().weight.shape[0]
             return {"input_ids": input_ids.masked_fill(input_ids >= limit, 0)}
-        cache = kwargs.get("cache") if kwargs.get("cache") is not None else kwargs.get("past_key_values")
+        cache = _cache(kwargs)
         if cache is not None and marker_columns is None and int(cache.get_seq_length()) > 0:
             raise ValueError(
                 "the cache already holds tokens, so the prompt's markers cannot be counted in this call; pass "
@@ -371,11 +376,12 @@ class XRecForCausalLM(XRecPreTrainedModel, GenerationMixin):
 
     def prepare_inputs_for_generation(self, input_ids: torch.Tensor, **kwargs: Any) -> dict[str, Any]:
         """Adds where this call's tokens start; a call beyond the markers carries no signal and costs what the backbone costs."""
-        mask = kwargs.get("attention_mask")
-        end = mask.shape[1] if mask is not None and mask.dim() == 2 else input_ids.shape[1]
         inputs = super().prepare_inputs_for_generation(input_ids, **kwargs)
-        start = end - inputs["input_ids"].shape[1]
-        if start > 0 and not kwargs.get("is_first_iteration", False):
+        start = input_ids.shape[1] - inputs["input_ids"].shape[1]
+        cache = _cache(kwargs)
+        if kwargs.get("is_first_iteration") and cache is not None:
+            start = int(cache.get_seq_length())  # the prompt may come in chunks, or after a cached prefix
+        elif start > 0:
             for name in SIGNAL_ARGUMENTS:
                 inputs.pop(name, None)
             start = BEYOND_MARKERS

@@ -1,5 +1,7 @@
 """Equality with numbers that the XRec reference computed (tests/golden/README.md)."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -7,7 +9,6 @@ from safetensors.torch import load_file
 from modeling_xrec import LightGCN
 from modeling_xrec.lightgcn import bpr_loss, normalized_adjacency
 
-from pathlib import Path
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 CASES = ["A", "B", "F"]

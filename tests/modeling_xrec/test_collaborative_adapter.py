@@ -1,0 +1,42 @@
+import pytest
+import torch
+
+from modeling_xrec import MixtureOfExpertsAdapter
+
+
+def plain_adapter(adapter, x):
+    """The paper's formula, expert by expert."""
+    gates = (x @ adapter.gate_weight).softmax(-1)
+    experts = [(x - b) @ w for b, w in zip(adapter.expert_bias, adapter.expert_weight, strict=True)]
+    return sum(gates[:, k : k + 1] * expert for k, expert in enumerate(experts))
+
+
+def test_equals_the_formula():
+    adapter = MixtureOfExpertsAdapter(6, 10, num_experts=3, markers=2).eval()
+    for parameter in adapter.parameters():
+        torch.nn.init.normal_(parameter)
+    x = torch.randn(4, 6)
+    torch.testing.assert_close(adapter(x), plain_adapter(adapter, x).view(4, 2, 10))
+
+
+def test_parameter_count_of_the_paper():
+    one = sum(p.numel() for p in MixtureOfExpertsAdapter(64, 4096, num_experts=8).parameters())
+    assert 2 * one == 4_197_376
+
+
+def test_noise_and_dropout_speak_in_training_only():
+    adapter = MixtureOfExpertsAdapter(6, 10, dropout=0.5)
+    x = torch.randn(4, 6)
+    assert not torch.equal(adapter.train()(x), adapter(x))
+    assert torch.equal(adapter.eval()(x), adapter(x))
+
+
+def test_reference_names_are_checked():
+    adapter = MixtureOfExpertsAdapter(6, 10, num_experts=2)
+    with pytest.raises(ValueError, match="missing .*w_gate"):
+        adapter.load_reference_state_dict({})
+    wrong = {"w_gate": torch.zeros(6, 2), "w_noise": torch.zeros(6, 2)}
+    wrong |= {f"experts.{k}.bias": torch.zeros(6) for k in range(2)}
+    wrong |= {f"experts.{k}.lin.weight": torch.zeros(11, 6) for k in range(2)}
+    with pytest.raises(ValueError, match=r"expert_weight is \(2, 6, 11\), this adapter's is \(2, 6, 10\)"):
+        adapter.load_reference_state_dict(wrong)
