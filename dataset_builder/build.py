@@ -118,9 +118,7 @@ def _check_inputs(source: str, inputs: Inputs) -> None:
     """Refuse an unknown source, and files that the source does not read or lacks."""
     if source not in SOURCE_NAMES:
         raise DataError(f"expected a source among {', '.join(SOURCE_NAMES)}, found {source!r}; choose one")
-    reads = {"synthetic": (), "table": ("interactions", "explanations", "items", "users")}.get(
-        source, ("reviews", "items")
-    )
+    reads = {"synthetic": (), "table": ("interactions", "explanations", "items", "users")}.get(source, ("reviews", "items"))
     given = [role for role in ("reviews", "interactions", "explanations", "items", "users") if getattr(inputs, role)]
     for role in given:
         if role not in reads:
@@ -175,9 +173,7 @@ def _write_prepared(folder: DatasetFolder, raw: RawData, prepared: Prepared) -> 
     return _about(counts, report)
 
 
-def _write_explained(
-    folder: DatasetFolder, files: TableFiles, options: PrepareOptions, repair_leaks: bool
-) -> dict[str, Any]:
+def _write_explained(folder: DatasetFolder, files: TableFiles, options: PrepareOptions, repair_leaks: bool) -> dict[str, Any]:
     if options.k_core > 1 or options.min_rating is not None:
         raise DataError(
             "expected no --k-core and no --min-rating beside --explanations, whose pairs they would take apart, found "

@@ -34,9 +34,7 @@ def write_card(folder: DatasetFolder, build: Mapping[str, Any], beside: DatasetF
 
 
 def _holds(folder: DatasetFolder, config: str, splits: tuple[str, ...]) -> bool:
-    return all(
-        (folder.root / "data" / config / f"{ONE_FILE.get(config, split)}.parquet").is_file() for split in splits
-    )
+    return all((folder.root / "data" / config / f"{ONE_FILE.get(config, split)}.parquet").is_file() for split in splits)
 
 
 def _yaml(present: list[str], build: Mapping[str, Any]) -> list[str]:
@@ -67,9 +65,7 @@ def _body(present: list[str], build: Mapping[str, Any]) -> list[str]:
     lines += ['interactions = load_dataset(folder, "interactions")', "```"]
     leak = build["leak_report"]
     lines += ["", "## Leaks", ""]
-    lines.append(
-        f"{leak['count']:,} of {leak['total']:,} held-out pairs ({100 * leak['overlap']:.1f} %) are training edges."
-    )
+    lines.append(f"{leak['count']:,} of {leak['total']:,} held-out pairs ({100 * leak['overlap']:.1f} %) are training edges.")
     published = build.get("published_leak_report")
     if published and published["count"]:
         lines.append(

@@ -57,9 +57,7 @@ def distill_command(argv: Sequence[str]) -> None:
     """
     parser = Parser("xrec distill", description="Write profiles and explanations into a dataset folder.")
     parser.add_argument("data", type=Path, metavar="DATA", help="a folder made by `xrec build`")
-    parser.add_argument(
-        "--teacher", default="extractive", help="who writes them (default: extractive, needs no model)"
-    )
+    parser.add_argument("--teacher", default="extractive", help="who writes them (default: extractive, needs no model)")
     parser.add_argument("--explanation-sentences", type=int, default=3, help="most sentences of one (default: 3)")
     parser.add_argument("--explanation-words", type=int, default=50, help="most words of one (default: 50)")
     parser.add_argument("--profile-sentences", type=int, default=2, help="most sentences of a profile (default: 2)")
@@ -95,9 +93,7 @@ def _build_parser() -> argparse.ArgumentParser:
     )
     table.add_argument("--items", type=Path, metavar="FILE", help="item_id[, title, description, item_profile]")
     table.add_argument("--users", type=Path, metavar="FILE", help="user_id, user_profile")
-    table.add_argument(
-        "--repair-leaks", action="store_true", help="take explanation pairs out of the graph when they leak"
-    )
+    table.add_argument("--repair-leaks", action="store_true", help="take explanation pairs out of the graph when they leak")
     for source in (synthetic, amazon, table):
         _add_common(source)
     return parser

@@ -198,9 +198,7 @@ def _replace_files(folder: DatasetFolder, write: Callable[[DatasetFolder], None]
     try:
         temporary = Path(tempfile.mkdtemp(prefix=f".{root.name}.", dir=root.parent))
     except OSError as error:
-        raise DataError(
-            f"{root.parent}: expected a place to write to, found {error.strerror}; move the folder"
-        ) from error
+        raise DataError(f"{root.parent}: expected a place to write to, found {error.strerror}; move the folder") from error
     try:
         write(DatasetFolder(temporary))
         fresh = sorted(path.relative_to(temporary) for path in temporary.rglob("*") if path.is_file())

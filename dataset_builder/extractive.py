@@ -6,6 +6,7 @@ It needs no model, invents nothing, and keeps what is negative negative. English
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from .fragments import completed, split_splices
 from .sentences import clean_text, sentences
@@ -46,9 +47,22 @@ def statements(review: str) -> Statements:
 
     The functions below take them in place of the review, so that a review that feeds several texts is read once.
     """
-    parts = (part for whole in sentences(review) for part in split_splices(whole))
-    scored = ((_score(part), part) for part in parts)
+    return tuple(one for whole in sentences(review) for one in _scored(whole))
+
+
+# Short sentences recur by the thousand ("Great gift."), so the work on one sentence is remembered.
+@lru_cache(maxsize=1 << 16)
+def _scored(sentence: str) -> Statements:
+    scored = ((_score(part), part) for part in split_splices(sentence))
     return tuple((score, part) for score, part in scored if score >= _ENOUGH)
+
+
+@lru_cache(maxsize=1 << 16)
+def _rewritten(sentence: str, finds: bool) -> tuple[str, frozenset[str]]:
+    """A sentence as it is quoted, and its content words."""
+    whole = completed(sentence, finds)
+    text = _finished(to_third_person(whole)) if finds else _finished(whole)
+    return text, _content(text) - GENERIC_PRAISE
 
 
 def explanation(review: str | Statements, max_sentences: int = 3, max_words: int = 50) -> str:
@@ -78,8 +92,7 @@ def user_profile(reviews: Sequence[str | Statements], max_sentences: int = 2) ->
     """
     candidates = _candidates(reviews, finds=True)
     about = [
-        _Candidate(one.score + 1.0 * ("user" in one.text.split()[:4]), one.place, one.text, one.content)
-        for one in candidates
+        _Candidate(one.score + 1.0 * ("user" in one.text.split()[:4]), one.place, one.text, one.content) for one in candidates
     ]
     return " ".join(candidate.text for candidate in _best(about, max_sentences, PROFILE_WORDS))
 
@@ -110,11 +123,10 @@ def _candidates(reviews: Sequence[str | Statements], finds: bool) -> list[_Candi
     found: dict[str, _Candidate] = {}
     for review in reviews:
         for score, sentence in statements(review) if isinstance(review, str) else review:
-            whole = completed(sentence, finds)
-            text = _finished(to_third_person(whole)) if finds else _finished(whole)
+            text, content = _rewritten(sentence, finds)
             if len(text.split()) < 4 or text in found:
                 continue
-            found[text] = _Candidate(score, len(found), text, _content(text) - GENERIC_PRAISE)
+            found[text] = _Candidate(score, len(found), text, content)
     return list(found.values())
 
 

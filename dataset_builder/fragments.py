@@ -111,11 +111,7 @@ def _dropped_i(adverbs: list[str], rest: list[str], head: str, following: str) -
         return _before("I", adverbs, rest)
     if head in ("will", "would") and re.match(rf"(?:not )?{_BUYING}\b", " ".join(rest[1:3]).lower()):
         return _before("I", [rest[0], *adverbs], rest[1:])
-    if (
-        head in ("was", "am")
-        and following in ("able", "happy", "so", "pleased", "looking", "very")
-        and "able" in rest[:3]
-    ):
+    if head in ("was", "am") and following in ("able", "happy", "so", "pleased", "looking", "very") and "able" in rest[:3]:
         return _before("I", adverbs, rest)
     if head == "could" and following == "have" and any(word.lower() == "i" for word in rest):
         return _before("I", adverbs, rest)
@@ -210,9 +206,7 @@ def _phrase(rest: list[str]) -> list[str]:
     phrase: list[str] = []
     for place, word in enumerate(rest):
         low = word.lower().strip(",")
-        joins = low == "and" and all(
-            one.lower().strip(",") in _ADJECTIVES for one in [*phrase, *rest[place + 1 : place + 2]]
-        )
+        joins = low == "and" and all(one.lower().strip(",") in _ADJECTIVES for one in [*phrase, *rest[place + 1 : place + 2]])
         if phrase and not joins and (low in PREPOSITIONS or low in _FINITE):
             break
         phrase.append(word)

@@ -84,9 +84,7 @@ def _as_polars(table: Any, where: str) -> pl.DataFrame:
         table = {name: table[name] for name in PAIR if name in table}
         columns = list(table)
     elif isinstance(columns, dict):
-        raise DataError(
-            f"{where}: expected one table, found a DatasetDict; choose a split, for example dataset['train']"
-        )
+        raise DataError(f"{where}: expected one table, found a DatasetDict; choose a split, for example dataset['train']")
     columns = list(columns if columns is not None else getattr(table, "columns", []))
     missing = [name for name in PAIR if name not in columns]
     if missing:
@@ -105,9 +103,7 @@ def _as_ids(column: pl.Series, where: str) -> pl.Series:
     """Return a column of ids as strings; whole floats, as pandas makes of integers with gaps, read as integers."""
     empty = column.null_count() + (int(column.is_nan().sum()) if column.dtype.is_float() else 0)
     if empty:
-        raise DataError(
-            f"{where}: expected an id in every row of {column.name!r}, found {empty:,} empty; drop those rows"
-        )
+        raise DataError(f"{where}: expected an id in every row of {column.name!r}, found {empty:,} empty; drop those rows")
     if column.dtype.is_float() and bool((column == column.round()).all()):
         column = column.cast(pl.Int64)
     return column.cast(pl.String)

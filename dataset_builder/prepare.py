@@ -86,9 +86,7 @@ def prepare(raw: RawData, options: PrepareOptions) -> Prepared:
     counts["kept"] = kept.height
     if kept.is_empty():
         dropped = ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in counts.items() if name != "kept")
-        raise DataError(
-            f"expected interactions after filtering, found none ({dropped}); lower --k-core or --min-rating"
-        )
+        raise DataError(f"expected interactions after filtering, found none ({dropped}); lower --k-core or --min-rating")
     if "split" not in kept.columns:
         kept = kept.with_columns(split=assign_split(kept, options))
     kept = kept.select(list(REVIEWS))

@@ -239,9 +239,7 @@ def atomic_folder(out: Path) -> Iterator[Path]:
         out.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     except OSError as error:
-        raise DataError(
-            f"{out}: expected a place to write to, found {error.strerror}; choose another --out"
-        ) from error
+        raise DataError(f"{out}: expected a place to write to, found {error.strerror}; choose another --out") from error
     try:
         temporary.chmod(0o777 & ~_umask())
         yield temporary

@@ -14,14 +14,16 @@ from .errors import DataError
 from .schema import REVIEWS, DatasetFolder, read_table, write_json
 from .sources import RAW_ITEM_COLUMNS, RAW_REVIEWS, RawData
 from .synthetic_bounds import text_bounds
-from .synthetic_text import ASPECTS, FILLERS, KINDS, NAMES, NOISE, REASONS
+from .synthetic_text import ASPECTS, DESCRIPTIONS, FILLERS, KINDS, NAMES, NOISE, REASONS
 
-TASTES_PER_USER = 5
-ASPECTS_PER_ITEM = 4
-COMMON_ASPECTS = 3
+TASTES_PER_USER = 4
+ASPECTS_PER_ITEM = 3
+COMMON_ASPECTS = 2
 """How many of an item's aspects come from those common in its kind."""
 MOST_NAMED = 3
 """How many shared aspects a review names at most."""
+MOST_LISTED = 2
+"""How many of them one sentence names at most."""
 OVERLAP_WEIGHT = 3.0
 """Log-odds that one more shared aspect adds to a visit."""
 FIRST_TIMESTAMP, SECONDS = 1_600_000_000, 100_000_000
@@ -48,15 +50,16 @@ class World:
         """
         names = np.array(list(ASPECTS))
         keys = self.raw.reviews.select("user_id", "item_id")
-        truth = keys.with_columns(shared_aspects=pl.Series([names[row].tolist() for row in self.shared], dtype=pl.List(pl.String)))
+        truth = keys.with_columns(
+            shared_aspects=pl.Series([names[row].tolist() for row in self.shared], dtype=pl.List(pl.String))
+        )
         splits = read_table(folder.reviews, REVIEWS).select("user_id", "item_id", "split")
         pairs = splits.join(truth, on=["user_id", "item_id"], how="left", maintain_order="left")
         held_out = pairs.filter(pl.col("split") != "train").select("user_id", "item_id", "split", "shared_aspects")
         folder.truth_pairs.parent.mkdir(parents=True, exist_ok=True)
         held_out.write_parquet(folder.truth_pairs)
-        bounds = text_bounds(folder, pairs, {name: list(forms) for name, forms in ASPECTS.items()})
-        aspects = {name: list(forms) for name, forms in ASPECTS.items()}
-        write_json({"aspects": aspects, "oracle_f1": 1.0, **bounds}, folder.truth_json)
+        aspects = {name: [phrase] for name, phrase in ASPECTS.items()}
+        write_json({"aspects": aspects, "oracle_f1": 1.0, **text_bounds(folder, pairs, aspects)}, folder.truth_json)
 
 
 def generate_world(seed: int = 0, users: int = 1200, items: int = 500, interactions: int = 24000) -> World:
@@ -73,8 +76,8 @@ def generate_world(seed: int = 0, users: int = 1200, items: int = 500, interacti
     """
     if min(users, items) < 20 or not 2 * users <= interactions <= users * items // 4:
         raise DataError(
-            f"expected at least 20 users, 20 items and between {2 * users} and {users * items // 4} interactions, found {users}, "
-            f"{items} and {interactions}; change --users, --items or --interactions"
+            f"expected at least 20 users, 20 items and between {2 * users} and {users * items // 4} interactions, found "
+            f"{users}, {items} and {interactions}; change --users, --items or --interactions"
         )
     rng = np.random.default_rng(seed)
     tastes = _draw_tastes(rng, users)
@@ -94,7 +97,8 @@ def generate_world(seed: int = 0, users: int = 1200, items: int = 500, interacti
         schema=RAW_REVIEWS,
     )
     titles = _titles(rng, kinds)
-    about = pl.DataFrame({"item_id": item_ids, "title": titles, "description": [""] * items}, schema=RAW_ITEM_COLUMNS)
+    described = [_describe(rng, kind, row) for kind, row in zip(kinds, aspects, strict=True)]
+    about = pl.DataFrame({"item_id": item_ids, "title": titles, "description": described}, schema=RAW_ITEM_COLUMNS)
     return World(RawData(reviews, about, skipped_rows=0, read_rows=len(pairs)), shared)
 
 
@@ -117,7 +121,7 @@ def _draw_items(rng: np.random.Generator, items: int) -> tuple[list[str], np.nda
 
 
 def _draw_pairs(rng: np.random.Generator, tastes: np.ndarray, aspects: np.ndarray, interactions: int) -> np.ndarray:
-    """Visits `(pairs, 2)`: without replacement, with odds that grow with the number of shared aspects; none shared, none made."""
+    """Visits `(pairs, 2)`: without replacement, with odds that grow with the number of shared aspects; never with none."""
     overlap = tastes.astype(np.int64) @ aspects.T.astype(np.int64)
     # The largest perturbed log-odds are a sample without replacement (Gumbel top-k).
     odds = OVERLAP_WEIGHT * overlap + rng.normal(0.0, 0.5, aspects.shape[0]) + rng.gumbel(size=overlap.shape)
@@ -132,15 +136,21 @@ def _draw_pairs(rng: np.random.Generator, tastes: np.ndarray, aspects: np.ndarra
 
 
 def _write_review(rng: np.random.Generator, shared: np.ndarray) -> str:
-    """Reasons for at most `MOST_NAMED` shared aspects, each in a sentence of its own, between sentences of noise."""
-    named = rng.permutation(np.flatnonzero(shared))[:MOST_NAMED]
-    forms = list(ASPECTS.values())
-    sentences = [_noise(rng)]
-    for template, aspect in zip(rng.permutation(len(REASONS)), named, strict=False):
-        form = forms[aspect][rng.integers(len(forms[aspect]))]
-        sentences.append(REASONS[template].format(a=form))
+    """Names at most `MOST_NAMED` shared aspects, at most `MOST_LISTED` a sentence, between sentences of noise."""
+    phrases = list(ASPECTS.values())
+    named = [phrases[aspect] for aspect in rng.permutation(np.flatnonzero(shared))[:MOST_NAMED]]
+    templates = rng.permutation(len(REASONS))
+    lists = [named[start : start + MOST_LISTED] for start in range(0, len(named), MOST_LISTED)]
+    reasons = [REASONS[number].format(list=" and the ".join(words)) for number, words in zip(templates, lists, strict=False)]
+    sentences = [_noise(rng), *reasons]
     sentences.insert(int(rng.integers(1, len(sentences) + 1)), _noise(rng))
     return " ".join(sentences)
+
+
+def _describe(rng: np.random.Generator, kind: str, aspects: np.ndarray) -> str:
+    template = DESCRIPTIONS[rng.integers(len(DESCRIPTIONS))]
+    phrase = list(ASPECTS.values())[rng.choice(np.flatnonzero(aspects))]
+    return template.format(kind=kind.lower(), aspect=phrase)
 
 
 def _noise(rng: np.random.Generator) -> str:

@@ -1,8 +1,9 @@
 """What can be known about a pair's shared aspects from its text alone.
 
-For every aspect of a pair the text says three things: whether the user's profile names it, whether the item's does, and whether
-it is common in the kind of place that the title tells. With the number of aspects that each profile names, they select a cell;
-the share of training pairs in that cell that do share the aspect is the posterior of a reader who knows the world's rules.
+For every aspect of a pair the text says three things: whether the user's profile names it, whether the item's does, and
+whether it is common in the kind of place that the title tells. With the number of aspects that each profile names, they
+select a cell; the share of training pairs in that cell that do share the aspect is the posterior of a reader who knows the
+world's rules.
 """
 
 import re
@@ -28,10 +29,10 @@ def text_bounds(folder: DatasetFolder, pairs: pl.DataFrame, aspects: Mapping[str
         aspects: surface forms of each aspect.
 
     Returns:
-        `text_f1`: mean aspect-F1, on the test pairs, of the set with the best expected F1 under the posterior; an estimate of
-        the best that text allows. `graph_bits_upper_bound`: mean over the test pairs of the sum over aspects of the posterior's
-        binary entropy, in bits; the aspects are not independent, so the true uncertainty, which is the most that the graph
-        can resolve, is at most this.
+        `text_f1`: mean aspect-F1, on the test pairs, of the set with the best expected F1 under the posterior; an estimate
+        of the best that text allows. `graph_bits_upper_bound`: mean over the test pairs of the sum over aspects of the
+        posterior's binary entropy, in bits; the aspects are not independent, so the true uncertainty, which is the most that
+        the graph can resolve, is at most this.
     """
     tables = make_tables(read_table(folder.reviews, REVIEWS), read_table(folder.raw_items, RAW_ITEMS), progress=False)
     names = list(aspects)

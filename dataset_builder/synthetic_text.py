@@ -1,39 +1,39 @@
-"""Words of the built-in world: aspects with their surface forms, kinds of place, and the sentences of reviews."""
+"""Words of the built-in world: aspects, kinds of place, and the sentences of reviews."""
 
-ASPECTS: dict[str, tuple[str, ...]] = {
-    "bread": ("fresh bread", "sourdough loaves", "warm rolls"),
-    "coffee": ("strong coffee", "smooth espresso", "silky flat white"),
-    "curry": ("fiery curry", "fragrant curry", "slow curry"),
-    "desserts": ("rich desserts", "chocolate cake", "homemade tart"),
-    "noodles": ("springy noodles", "hand pulled noodles", "peppery ramen"),
-    "vegan": ("vegan dishes", "plant based menu", "meatless options"),
-    "seafood": ("grilled seafood", "buttery lobster", "briny oysters"),
-    "beer": ("craft beer", "hoppy ales", "local lagers"),
-    "wine": ("natural wine", "deep wine list", "crisp whites"),
-    "cocktails": ("clever cocktails", "smoky negroni", "citrus spritz"),
-    "quiet": ("quiet corners", "hushed rooms", "calm mood"),
-    "music": ("live music", "jazz nights", "vinyl records"),
-    "view": ("river view", "rooftop terrace", "skyline panorama"),
-    "garden": ("shady garden", "flowery courtyard", "leafy patio"),
-    "books": ("used books", "poetry shelves", "rare editions"),
-    "games": ("board games", "pinball machines", "pool tables"),
-    "art": ("modern art", "bold murals", "sculpture room"),
-    "service": ("kind staff", "attentive service", "patient waiters"),
-    "speed": ("quick orders", "short queue", "speedy counter"),
-    "price": ("fair prices", "cheap lunch", "modest bill"),
-    "portions": ("huge portions", "generous plates", "heaped bowls"),
-    "design": ("elegant design", "velvet chairs", "tiled interior"),
-    "children": ("play corner", "toddler seats", "family tables"),
-    "dogs": ("dog bowls", "puppy treats", "pet friendly porch"),
+ASPECTS: dict[str, str] = {
+    "bread": "fresh bread",
+    "coffee": "strong coffee",
+    "curry": "fiery curry",
+    "cake": "chocolate cake",
+    "noodles": "springy noodles",
+    "vegan": "vegan dishes",
+    "seafood": "grilled seafood",
+    "beer": "craft beer",
+    "wine": "natural wine",
+    "cocktails": "clever cocktails",
+    "quiet": "quiet corners",
+    "music": "live music",
+    "view": "river view",
+    "garden": "shady garden",
+    "books": "used books",
+    "games": "board games",
+    "art": "modern art",
+    "staff": "kind staff",
+    "speed": "short queue",
+    "price": "fair prices",
+    "portions": "huge portions",
+    "design": "velvet chairs",
+    "children": "toddler seats",
+    "dogs": "puppy treats",
 }
-"""Name of each aspect and the phrases that name it in a text; no word of one aspect's phrases is shared with another's."""
+"""Name of each aspect and the phrase that names it in a text."""
 
 KINDS: dict[str, tuple[str, ...]] = {
-    "Bakery": ("bread", "coffee", "desserts", "vegan", "quiet", "price", "children", "speed"),
-    "Kitchen": ("curry", "noodles", "vegan", "seafood", "portions", "service", "price", "speed"),
-    "Tavern": ("beer", "wine", "music", "games", "portions", "dogs", "service", "garden"),
-    "Lounge": ("cocktails", "wine", "music", "view", "design", "art", "quiet", "service"),
-    "Bookshop": ("books", "coffee", "quiet", "art", "games", "design", "children", "desserts"),
+    "Bakery": ("bread", "coffee", "cake", "vegan", "quiet", "price", "children", "speed"),
+    "Kitchen": ("curry", "noodles", "vegan", "seafood", "portions", "staff", "price", "speed"),
+    "Tavern": ("beer", "wine", "music", "games", "portions", "dogs", "staff", "garden"),
+    "Lounge": ("cocktails", "wine", "music", "view", "design", "art", "quiet", "staff"),
+    "Bookshop": ("books", "coffee", "quiet", "art", "games", "design", "children", "cake"),
     "Terrace": ("view", "garden", "dogs", "seafood", "cocktails", "beer", "children", "portions"),
 }
 """Kind of place, the last word of a title, and the aspects that are common in it."""
@@ -45,15 +45,20 @@ NAMES = (
 """First words of titles."""
 
 REASONS = (
-    "I loved the {a}.",
-    "I really enjoyed the {a}.",
-    "I came back because of the {a}.",
-    "The {a} made my evening perfect.",
-    "The best part was the {a}.",
-    "I was impressed by the {a}.",
-    "I would recommend it for the {a}.",
+    "I loved the {list}.",
+    "I really enjoyed the {list}.",
+    "I came back because of the {list}.",
+    "I was impressed by the {list}.",
+    "I would recommend it for the {list}.",
 )
-"""Sentences that say why; `{a}` is a surface form of an aspect that user and item share."""
+"""Sentences that say why; `{list}` names one or more aspects that user and item share."""
+
+DESCRIPTIONS = (
+    "A {kind} with {aspect} in the centre of town.",
+    "A {kind} known for {aspect}.",
+    "A small {kind} that offers {aspect}.",
+)
+"""What an item's metadata says: its kind and one of its aspects."""
 
 NOISE = (
     "I went there on a {day} with my {companion}.",

@@ -87,15 +87,11 @@ def read_file(path: Path, required: tuple[str, ...]) -> pl.DataFrame:
         table = table.with_columns(pl.col(name).cast(dtype) for name, dtype in types.items() if name in table.columns)
     except pl.exceptions.PolarsError as error:
         reason = str(error).splitlines()[0]
-        raise DataError(
-            f"{path}: expected numbers in rating and timestamp, found {reason}; mend the column"
-        ) from error
+        raise DataError(f"{path}: expected numbers in rating and timestamp, found {reason}; mend the column") from error
     for name in required:
         empty = table.filter(pl.col(name).is_null() | (pl.col(name).cast(pl.String) == "")).height
         if empty:
-            raise DataError(
-                f"{path}: expected a value of {name!r} in every row, found {empty:,} empty; drop those rows"
-            )
+            raise DataError(f"{path}: expected a value of {name!r} in every row, found {empty:,} empty; drop those rows")
     if table.is_empty():
         raise DataError(f"{path}: expected rows, found none; check the file")
     return table.with_columns(pl.col(name).fill_null("").str.strip_chars() for name in TEXTS if name in table.columns)
@@ -196,9 +192,7 @@ def _splits(table: pl.DataFrame, path: Path) -> pl.Series:
     names = table["split"].str.to_lowercase().replace_strict(SPLIT_NAMES, default=None)
     if names.null_count():
         found = table["split"].filter(names.is_null())[0]
-        raise DataError(
-            f"{path}: expected split train, validation or test in every row, found {found!r}; mend the column"
-        )
+        raise DataError(f"{path}: expected split train, validation or test in every row, found {found!r}; mend the column")
     return names
 
 
@@ -270,9 +264,7 @@ def _profiles(
     return tables[0], tables[1]
 
 
-def _known(
-    path: Path | None, schema: Mapping[str, Any], explanations: pl.DataFrame, counts: dict[str, int]
-) -> pl.DataFrame:
+def _known(path: Path | None, schema: Mapping[str, Any], explanations: pl.DataFrame, counts: dict[str, int]) -> pl.DataFrame:
     """Return one row per id: the first text that is not empty, the given table before the explanations."""
     key, *texts = schema
     tables = [explanations.select(list(schema))]

@@ -53,9 +53,7 @@ class _Rewriter:
             self.tokens[place] = subject
             before = self.tokens[place - 2] if place >= 2 else ""
             if before.lower() in _AUXILIARIES:
-                self.tokens[place - 2] = (
-                    before if plural else _keep_case(before, third_singular_auxiliary(before.lower()))
-                )
+                self.tokens[place - 2] = before if plural else _keep_case(before, third_singular_auxiliary(before.lower()))
             else:
                 self._agree(place, plural)
             return

@@ -79,14 +79,10 @@ def load_truth(data: Path) -> Truth | None:
     try:
         facts = json.loads(facts_file.read_text(encoding="utf-8"))
         aspects = {name: tuple(forms) for name, forms in facts["aspects"].items()}
-        pairs = pl.read_parquet(pairs_file).select(
-            pl.col("user_id", "item_id").cast(pl.String), pl.col("shared_aspects")
-        )
+        pairs = pl.read_parquet(pairs_file).select(pl.col("user_id", "item_id").cast(pl.String), pl.col("shared_aspects"))
     except (ValueError, KeyError, TypeError, AttributeError, pl.exceptions.PolarsError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
-        raise DataError(
-            f"expected a readable truth in {data / 'truth'}, found {reason}: build the dataset again"
-        ) from error
+        raise DataError(f"expected a readable truth in {data / 'truth'}, found {reason}: build the dataset again") from error
     bounds = {key: facts.get(key) for key in ("oracle_f1", "text_f1", "graph_bits_upper_bound")}
     return Truth(aspects, pairs, **bounds)
 

@@ -79,9 +79,7 @@ def mean_intervals(columns: np.ndarray, seed: int = 0, resamples: int = 1000, le
     return [Interval(float(m), float(a), float(b)) for m, a, b in zip(means, low, high, strict=True)]
 
 
-def paired_difference(
-    a: np.ndarray, b: np.ndarray, seed: int = 0, resamples: int = 1000, level: float = 0.95
-) -> Difference:
+def paired_difference(a: np.ndarray, b: np.ndarray, seed: int = 0, resamples: int = 1000, level: float = 0.95) -> Difference:
     """Mean of `a - b` over the same rows, with its interval and effect size.
 
     Args:

@@ -65,10 +65,7 @@ def table_text(result: Mapping[str, Any]) -> str:
             lines.append([name_of(name), head.shown(bounds[result["headline"]]), *[""] * (len(header) - 2)])
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
     text = "".join(
-        "  ".join(
-            [line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))]
-        ).rstrip()
-        + "\n"
+        "  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))]).rstrip() + "\n"
         for line in lines
     )
     return "\n".join([*verdict(result), "", text])
@@ -92,9 +89,7 @@ def _named_models(compare: Sequence[str], parser: Parser) -> dict[str, str]:
     return {name: model for name, _, model in pairs}
 
 
-def _evaluate_model(
-    model: Path, data: Path, out: Path, compared: Mapping[str, str], how: Mapping[str, Any]
-) -> dict[str, Any]:
+def _evaluate_model(model: Path, data: Path, out: Path, compared: Mapping[str, str], how: Mapping[str, Any]) -> dict[str, Any]:
     from .evaluate import evaluate_predictions
     from .explain import explain_split
     from .files import check_folder, write_parquet
@@ -122,22 +117,20 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "model", nargs="?", type=Path, metavar="MODEL", help="model folder; it explains the test split of DATA"
     )
-    parser.add_argument(
-        "--predictions", type=Path, metavar="FILE", help="Parquet, CSV or JSONL with prediction and reference"
-    )
-    parser.add_argument(
-        "--data", type=Path, metavar="DATA", help="dataset folder (adds profiles, training texts and truth)"
-    )
+    parser.add_argument("--predictions", type=Path, metavar="FILE", help="Parquet, CSV or JSONL with prediction and reference")
+    parser.add_argument("--data", type=Path, metavar="DATA", help="dataset folder (adds profiles, training texts and truth)")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the report")
     parser.add_argument(
-        "--compare", nargs="+", default=[], metavar="NAME=MODEL", help="further models to explain and score the same rows"
+        "--compare",
+        nargs="+",
+        default=[],
+        metavar="NAME=MODEL",
+        help="further models to explain and score the same rows",
     )
     parser.add_argument(
         "--limit", type=_positive, metavar="N", help="explain N test rows only, drawn by a fixed seed (MODEL only)"
     )
-    parser.add_argument(
-        "--batch-size", type=_positive, default=32, metavar="N", help="rows explained at once (default: 32)"
-    )
+    parser.add_argument("--batch-size", type=_positive, default=32, metavar="N", help="rows explained at once (default: 32)")
     return parser
 
 

@@ -129,9 +129,7 @@ def _need_ids(rows: pl.DataFrame) -> None:
         )
 
 
-def _result(
-    rows: pl.DataFrame, measured: Mapping[str, Measured], floors: Floors, truth: Truth | None
-) -> dict[str, Any]:
+def _result(rows: pl.DataFrame, measured: Mapping[str, Measured], floors: Floors, truth: Truth | None) -> dict[str, Any]:
     model = measured[MODEL]
     systems: dict[str, dict[str, Any]] = {}
     for name, system in measured.items():

@@ -1,6 +1,6 @@
 """Explanations from a trained model: pairs, files of pairs, unseen users, whole splits."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,8 @@ class Explainer:
             self.model = XRecForCausalLM.from_pretrained(str(model)).eval()
         except OSError as error:
             raise DataError(
-                f"{model}: expected a model folder that `xrec train` left, or a Hub id, found none ({str(error).splitlines()[0]})"
+                f"{model}: expected a model folder that `xrec train` left, or a Hub id, found none "
+                f"({str(error).splitlines()[0]})"
             ) from error
         if not (self.model.config.num_users and self.processor._users):
             raise DataError(f"{model}: expected the tables of users and items, found none; train again with `xrec train`")
@@ -93,14 +94,17 @@ class Explainer:
             inputs["user_embeds"] = self.model.lightgcn.fold_in(inputs.pop("histories"))
         inputs = {name: tensor.to(self.model.device) for name, tensor in inputs.items()}
         ids = self.model.generate(
-            **inputs, max_new_tokens=self.max_new_tokens, do_sample=False, pad_token_id=self.processor.tokenizer.pad_token_id
+            **inputs,
+            max_new_tokens=self.max_new_tokens,
+            do_sample=False,
+            pad_token_id=self.processor.tokenizer.pad_token_id,
         )
         new = ids[:, inputs["input_ids"].shape[1] :]
         return [text.strip() for text in self.processor.tokenizer.batch_decode(new, skip_special_tokens=True)]
 
 
 def explain_split(
-    model: Path, data: Path, split: str = "test", limit: int | None = None, batch_size: int = 32, signal: str = "graph"
+    model: Path | str, data: Path, split: str = "test", limit: int | None = None, batch_size: int = 32, signal: str = "graph"
 ) -> pl.DataFrame:
     """Explains every pair of a split.
 
@@ -121,7 +125,9 @@ def explain_split(
     if rows.is_empty():
         raise DataError(f"{data}: expected explanations in split {split}, found none; build with other splits or filters")
     texts = Explainer(model, signal, batch_size).pairs(rows["user_id"].to_list(), rows["item_id"].to_list(), progress=True)
-    return rows.select("user_id", "item_id", reference="explanation").with_columns(prediction=pl.Series(texts, dtype=pl.String))
+    return rows.select("user_id", "item_id", reference="explanation").with_columns(
+        prediction=pl.Series(texts, dtype=pl.String)
+    )
 
 
 def explain_file(model: str, pairs: Path, out: Path, batch_size: int = 32) -> int:
@@ -140,7 +146,11 @@ def explain_file(model: str, pairs: Path, out: Path, batch_size: int = 32) -> in
         DataError: the file cannot be read or lacks a column.
         ValueError: an unknown user or item; nothing is written then.
     """
-    readers = {".parquet": pl.read_parquet, ".csv": pl.read_csv, ".jsonl": pl.read_ndjson}
+    readers: dict[str, Callable[..., pl.DataFrame]] = {
+        ".parquet": pl.read_parquet,
+        ".csv": pl.read_csv,
+        ".jsonl": pl.read_ndjson,
+    }
     if pairs.suffix not in readers:
         raise DataError(f"expected a file ending in {', '.join(readers)}, found {pairs.name!r}; convert it")
     if not pairs.is_file():

@@ -66,6 +66,4 @@ def _replaced(path: Path) -> Iterator[Path]:
             yield temporary
             temporary.replace(path)
     except OSError as error:
-        raise DataError(
-            f"{path}: expected a place to write to, found {error.strerror}; choose another --out"
-        ) from error
+        raise DataError(f"{path}: expected a place to write to, found {error.strerror}; choose another --out") from error

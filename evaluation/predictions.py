@@ -36,9 +36,7 @@ def read_predictions(path: Path) -> pl.DataFrame:
     try:
         table = reader(path)
     except (pl.exceptions.PolarsError, UnicodeDecodeError, OSError) as error:
-        raise DataError(
-            f"expected a readable {path.suffix} file, found {_first_line(error)} in {path.name}"
-        ) from error
+        raise DataError(f"expected a readable {path.suffix} file, found {_first_line(error)} in {path.name}") from error
     return _check(table, path.name)
 
 
@@ -63,9 +61,7 @@ def clean_predictions(table: pl.DataFrame) -> pl.DataFrame:
     table = table.select(pl.col(name).cast(pl.String) for name in (*KEYS, *REQUIRED) if name in table.columns)
     nulls = {name: table[name].null_count() for name in table.columns}
     if any(nulls.get(name) for name in KEYS):
-        raise DataError(
-            f"expected an id in every row, found {max(nulls.get(k, 0) for k in KEYS)} without: fill or drop them"
-        )
+        raise DataError(f"expected an id in every row, found {max(nulls.get(k, 0) for k in KEYS)} without: fill or drop them")
     for name in REQUIRED:
         if nulls[name]:
             logger.warning("%d of %d rows have no %s; they count as empty texts", nulls[name], len(table), name)
@@ -107,13 +103,9 @@ def _parse_line(line: str, name: str, number: int) -> dict[str, object]:
     try:
         row = json.loads(line)
     except json.JSONDecodeError as error:
-        raise DataError(
-            f"expected JSON in line {number} of {name}, found {error.msg}: mend or remove the line"
-        ) from error
+        raise DataError(f"expected JSON in line {number} of {name}, found {error.msg}: mend or remove the line") from error
     if not isinstance(row, dict):
-        raise DataError(
-            f"expected a JSON object in line {number} of {name}, found {type(row).__name__}: mend or remove it"
-        )
+        raise DataError(f"expected a JSON object in line {number} of {name}, found {type(row).__name__}: mend or remove it")
     return row
 
 

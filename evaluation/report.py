@@ -42,9 +42,7 @@ def best_floor(result: Mapping[str, Any]) -> str | None:
     """Name the floor with the highest headline figure, or None when there is no floor."""
     headline = result["headline"]
     floors = {
-        name: system["metrics"][headline]["value"]
-        for name, system in result["systems"].items()
-        if system["kind"] == "floor"
+        name: system["metrics"][headline]["value"] for name, system in result["systems"].items() if system["kind"] == "floor"
     }
     return max(floors, key=lambda name: floors[name]) if floors else None
 
@@ -262,8 +260,6 @@ def _aspects(named: set[str], shared: frozenset[str]) -> list[dict[str, str]]:
 
 
 def _examples_note(count: int, metric: Metric, truth: Truth | None) -> str:
-    note = (
-        "All rows" if count <= EXAMPLES else f"{EXAMPLES} of {count:,} rows, spread evenly from the best to the worst"
-    )
+    note = "All rows" if count <= EXAMPLES else f"{EXAMPLES} of {count:,} rows, spread evenly from the best to the worst"
     note += f", by {metric.label}."
     return note + (" Truth: the aspects that user and item share." if truth is not None else "")

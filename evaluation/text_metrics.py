@@ -146,9 +146,7 @@ def bleu(predictions: Sequence[str], references: Sequence[str], max_order: int =
     return Bleu(score, str(metric.get_signature()))
 
 
-def rouge_rows(
-    predictions: Sequence[str], references: Sequence[str], script: Writing = "latin"
-) -> dict[str, np.ndarray]:
+def rouge_rows(predictions: Sequence[str], references: Sequence[str], script: Writing = "latin") -> dict[str, np.ndarray]:
     """ROUGE-1, ROUGE-2 and ROUGE-L F-measures of every row, without stemming.
 
     Args:
@@ -165,9 +163,7 @@ def rouge_rows(
     check_pairs(predictions, references)
     tokenizer = None if script == "latin" else UnicodeTokenizer(characters=script == "characters")
     scorer = RougeScorer(list(ROUGE_KEYS), use_stemmer=False, tokenizer=tokenizer)
-    scores = [
-        scorer.score(reference, prediction) for prediction, reference in zip(predictions, references, strict=True)
-    ]
+    scores = [scorer.score(reference, prediction) for prediction, reference in zip(predictions, references, strict=True)]
     return {key: np.array([row[name].fmeasure for row in scores], dtype=float) for name, key in ROUGE_KEYS.items()}
 
 

@@ -41,7 +41,9 @@ def load_full_checkpoint(load: Callable, path: Any, args: tuple, config: Any, kw
     """
     report = kwargs.pop("output_loading_info", False)
     model, info = load(path, *args, config=config, output_loading_info=True, **kwargs)
-    wrong = {name: sorted(map(str, info[name])) for name in ("missing_keys", "unexpected_keys", "mismatched_keys") if info[name]}
+    wrong = {
+        name: sorted(map(str, info[name])) for name in ("missing_keys", "unexpected_keys", "mismatched_keys") if info[name]
+    }
     if wrong:
         raise ValueError(
             f"{path} does not hold this model's weights: {_shorten(wrong)}; save it again with save_pretrained, or, for an "
@@ -69,7 +71,9 @@ def load_adapter_checkpoint(
     own = {name for name in model.state_dict() if not is_backbone_key(name)}
     wrong = {"missing": sorted(own - set(weights)), "unexpected": sorted(set(weights) - own)}
     if wrong["missing"] or wrong["unexpected"]:
-        raise ValueError(f"{path} is not an adapter checkpoint of this model: {_shorten(wrong)}; save it again with save_pretrained.")
+        raise ValueError(
+            f"{path} is not an adapter checkpoint of this model: {_shorten(wrong)}; save it again with save_pretrained."
+        )
     model.load_state_dict(weights, strict=False)
     device = language_model.get_input_embeddings().weight.device
     for name in ("user_adapter", "item_adapter", "lightgcn"):

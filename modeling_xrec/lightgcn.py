@@ -175,14 +175,16 @@ class LightGCN(nn.Module):
         Raises:
             ValueError: an empty history, or an index out of range.
         """
-        table = self.item_fold_in if side == "user" else self.user_fold_in
+        table: torch.Tensor = self.get_buffer("item_fold_in" if side == "user" else "user_fold_in")
         rows = []
         for row, history in enumerate(histories):
             unique = sorted(set(history))
             if not unique:
                 raise ValueError(f"history {row} is empty; give at least one {'item' if side == 'user' else 'user'}.")
             if unique[0] < 0 or unique[-1] >= len(table):
-                raise ValueError(f"history {row} has index {unique[0] if unique[0] < 0 else unique[-1]}, expected 0 to {len(table) - 1}.")
+                raise ValueError(
+                    f"history {row} has index {unique[0] if unique[0] < 0 else unique[-1]}, expected 0 to {len(table) - 1}."
+                )
             rows.append(table[unique].sum(dim=0) / len(unique) ** 0.5)
         return torch.stack(rows)
 
@@ -207,9 +209,7 @@ class LightGCN(nn.Module):
         return best.indices, best.values
 
 
-def bpr_loss(
-    users: torch.Tensor, positives: torch.Tensor, negatives: torch.Tensor, weight_decay: float = 0.0
-) -> torch.Tensor:
+def bpr_loss(users: torch.Tensor, positives: torch.Tensor, negatives: torch.Tensor, weight_decay: float = 0.0) -> torch.Tensor:
     """Bayesian personalised ranking: mean of -log sigmoid(s+ - s-), plus weight decay on the batch's embeddings.
 
     Args:

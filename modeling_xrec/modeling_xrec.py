@@ -19,6 +19,7 @@ from .collaborative_adapter import MixtureOfExpertsAdapter
 from .configuration_xrec import XRecConfig
 from .layer_injection import ARGUMENT, install_injection
 from .lightgcn import LightGCN
+from .marker_placement import find_markers, pick_embeddings, replace_at
 
 BACKBONE_PREFIX = "language_model."
 SIGNAL_ARGUMENTS = ("user_ids", "item_ids", "user_embeds", "item_embeds", "marker_columns")
@@ -62,7 +63,7 @@ class XRecPreTrainedModel(PreTrainedModel):
         if language_model is None:
             language_model = AutoModelForCausalLM.from_config(config.text_config)
         self.language_model = language_model
-        hidden_size = config.text_config.get_text_config().hidden_size
+        hidden_size = language_model.config.get_text_config().hidden_size
         adapter = (
             config.collaborative_dim, hidden_size, config.num_experts, config.adapter_dropout, config.markers_per_side
         )  # fmt: skip
@@ -123,32 +124,9 @@ class XRecPreTrainedModel(PreTrainedModel):
         Raises:
             ValueError: a side given twice or not at all, an id without a row, a wrong width, NaN or infinity.
         """
-        user = self._embeddings("user", user_ids, user_embeds, self.lightgcn.user_embeddings)
-        item = self._embeddings("item", item_ids, item_embeds, self.lightgcn.item_embeddings)
+        user = pick_embeddings("user", user_ids, user_embeds, self.lightgcn.user_embeddings)
+        item = pick_embeddings("item", item_ids, item_embeds, self.lightgcn.item_embeddings)
         return torch.cat([self.user_adapter(user), self.item_adapter(item)], dim=1)
-
-    def _embeddings(
-        self, side: str, ids: torch.Tensor | None, embeds: torch.Tensor | None, table: torch.Tensor
-    ) -> torch.Tensor:
-        if (ids is None) == (embeds is None):
-            found = "neither" if ids is None else "both"
-            raise ValueError(f"expected either {side}_ids or {side}_embeds, found {found}; pass exactly one of them.")
-        if embeds is None:
-            if not torch.compiler.is_compiling() and ((ids < 0) | (ids >= len(table))).any():
-                raise ValueError(
-                    f"{side}_ids range from {int(ids.min())} to {int(ids.max())}, and the model stores {len(table)} {side}s; "
-                    f"use indices below that, or pass {side}_embeds."
-                )
-            return table[ids]
-        if embeds.dim() != 2 or embeds.shape[1] != self.config.collaborative_dim:
-            raise ValueError(
-                f"{side}_embeds is {tuple(embeds.shape)}, expected (batch, {self.config.collaborative_dim}); "
-                "pass collaborative embeddings, before the adapter."
-            )
-        if not torch.compiler.is_compiling() and not embeds.isfinite().all():
-            row = int((~embeds.isfinite()).any(dim=1).nonzero()[0])
-            raise ValueError(f"{side}_embeds row {row} has NaN or infinity; check the graph's training.")
-        return embeds
 
     def marker_columns(self, input_ids: torch.Tensor) -> torch.Tensor:
         """Columns of the markers of a whole prompt.
@@ -162,17 +140,9 @@ class XRecPreTrainedModel(PreTrainedModel):
         Raises:
             ValueError: a row without exactly `markers_per_side` markers of each side, with the counts.
         """
-        wanted, columns = self.config.markers_per_side, []
-        for side in ("user", "item"):
-            mask = input_ids == getattr(self.config, f"{side}_token_id")
-            if not torch.compiler.is_compiling() and (mask.sum(dim=1) != wanted).any():
-                row = int((mask.sum(dim=1) != wanted).nonzero()[0])
-                raise ValueError(
-                    f"row {row} of the prompt has {int(mask[row].sum())} {side} markers, expected {wanted}; "
-                    "build prompts with XRecProcessor."
-                )
-            columns.append(mask.to(torch.uint8).topk(wanted, dim=1).indices.sort(dim=1).values)
-        return torch.cat(columns, dim=1)
+        sides: dict[str, Any] = {"user": self.config.user_token_id, "item": self.config.item_token_id}
+        wanted = self.config.markers_per_side
+        return torch.cat([find_markers(input_ids, token, wanted, side) for side, token in sides.items()], dim=1)
 
     def backbone_inputs(
         self, input_ids: torch.Tensor, marker_columns: torch.Tensor | None, chunk_start: int, **signal: Any
@@ -188,31 +158,31 @@ class XRecPreTrainedModel(PreTrainedModel):
         Returns:
             `inputs_embeds` `(batch, length, hidden)` and, for `"qkv"` and `"attention"`, the injection.
         """
-        embedding = self.get_input_embeddings()
-        # Marker tokens may lie beyond the embedding table: their row is never used.
-        embeds = embedding(input_ids.masked_fill(input_ids >= embedding.weight.shape[0], 0))
+        embeds = self.get_input_embeddings()(self._within_vocabulary(input_ids))
         if marker_columns is None:
             marker_columns = self.marker_columns(input_ids)
         columns = marker_columns - chunk_start
-        here = ((columns >= 0) & (columns < input_ids.shape[1])).unsqueeze(-1)
+        here = (columns >= 0) & (columns < input_ids.shape[1])
         columns = columns.clamp(0, input_ids.shape[1] - 1)
-        vectors = self.collaborative_vectors(**signal).to(embeds.dtype).to(embeds.device)
-        vectors = torch.where(here, vectors, torch.zeros_like(vectors))
-        is_marker = torch.zeros_like(input_ids, dtype=vectors.dtype).scatter_add(1, columns, here.squeeze(-1).to(vectors.dtype))
-        replaced = torch.zeros_like(embeds).scatter_add(1, columns.unsqueeze(-1).expand_as(vectors), vectors)
-        inputs = {"inputs_embeds": torch.where(is_marker.unsqueeze(-1) > 0, replaced, embeds)}
+        vectors = self.collaborative_vectors(**signal).to(embeds.device, embeds.dtype)
+        vectors = torch.where(here.unsqueeze(-1), vectors, torch.zeros_like(vectors))
+        inputs: dict[str, Any] = {"inputs_embeds": replace_at(embeds, columns, vectors, here)}
         if self.config.injection in ("qkv", "attention"):
             inputs[ARGUMENT] = (columns, vectors * self.config.injection_scale)
         return inputs
 
     def _inputs(
-        self, input_ids: torch.Tensor | None, marker_columns: torch.Tensor | None, chunk_start: int, kwargs: dict, **signal: Any
+        self,
+        input_ids: torch.Tensor | None,
+        marker_columns: torch.Tensor | None,
+        chunk_start: int,
+        kwargs: dict,
+        **signal: Any,
     ) -> dict[str, Any]:
         if input_ids is None:
             raise ValueError("expected input_ids, found none: the markers are found by their token ids.")
         if self.config.injection == "none" or chunk_start == BEYOND_MARKERS:
-            limit = self.get_input_embeddings().weight.shape[0]
-            return {"input_ids": input_ids.masked_fill(input_ids >= limit, 0)}
+            return {"input_ids": self._within_vocabulary(input_ids)}
         cache = _cache(kwargs)
         if cache is not None and marker_columns is None and int(cache.get_seq_length()) > 0:
             raise ValueError(
@@ -220,6 +190,11 @@ class XRecPreTrainedModel(PreTrainedModel):
                 "marker_columns=model.marker_columns(prompt_ids) and chunk_start, or chunk_start=-1 when decoding."
             )
         return self.backbone_inputs(input_ids, marker_columns, chunk_start, **signal)
+
+    def _within_vocabulary(self, input_ids: torch.Tensor) -> torch.Tensor:
+        """Token ids with those beyond the embedding table set to 0: markers may lie there, and need no row."""
+        table: Any = self.get_input_embeddings().weight
+        return input_ids.masked_fill(input_ids >= table.shape[0], 0)
 
     def save_pretrained(self, save_directory: Any, **kwargs: Any) -> None:
         """Saves an adapter-sized checkpoint when `config.base_model_name_or_path` is set, else a full one."""
@@ -244,7 +219,11 @@ class XRecPreTrainedModel(PreTrainedModel):
 
     @classmethod
     def from_backbone(
-        cls, backbone: str | PreTrainedModel, revision: str | None = None, backbone_kwargs: dict | None = None, **config: Any
+        cls,
+        backbone: str | PreTrainedModel,
+        revision: str | None = None,
+        backbone_kwargs: dict | None = None,
+        **config: Any,
     ) -> Any:
         """A new model around a backbone, its adapters untrained.
 
@@ -257,7 +236,7 @@ class XRecPreTrainedModel(PreTrainedModel):
         Returns:
             The model, in evaluation mode.
         """
-        language_model = backbone
+        language_model: Any = backbone
         if isinstance(backbone, str):
             language_model = AutoModelForCausalLM.from_pretrained(backbone, revision=revision, **(backbone_kwargs or {}))
         implementation = language_model.config._attn_implementation
@@ -340,6 +319,7 @@ class XRecForCausalLM(XRecPreTrainedModel, GenerationMixin):
             past_key_values: the same, under its older name.
             logits_to_keep: how many last positions to compute logits for; 0 for all.
             num_items_in_batch: number of labels over all accumulated batches, from `Trainer`.
+            **kwargs: passed on to the backbone (`position_ids`, `output_hidden_states`, ...).
 
         Returns:
             `loss` (scalar), `logits` `(batch, length, vocabulary)` and the backbone's other outputs.
@@ -350,13 +330,11 @@ class XRecForCausalLM(XRecPreTrainedModel, GenerationMixin):
         for name, value in (("cache", cache), ("past_key_values", past_key_values)):
             if value is not None:
                 kwargs[name] = value
-        if kwargs.get("use_cache") is None:
-            kwargs["use_cache"] = self.config.use_cache if hasattr(self.config, "use_cache") else None
+        # Trainer turns the cache off on the outer configuration only.
+        kwargs.setdefault("use_cache", getattr(self.config, "use_cache", None))
         signal = {"user_ids": user_ids, "item_ids": item_ids, "user_embeds": user_embeds, "item_embeds": item_embeds}
         inputs = self._inputs(input_ids, marker_columns, chunk_start, kwargs, **signal)
-        outputs = self.language_model(
-            **inputs, attention_mask=attention_mask, logits_to_keep=logits_to_keep, **kwargs
-        )
+        outputs = self.language_model(**inputs, attention_mask=attention_mask, logits_to_keep=logits_to_keep, **kwargs)
         if labels is not None:
             vocabulary = outputs.logits.shape[-1]
             outputs.loss = self.loss_function(
@@ -375,7 +353,7 @@ class XRecForCausalLM(XRecPreTrainedModel, GenerationMixin):
         return super().generate(inputs, **kwargs)
 
     def prepare_inputs_for_generation(self, input_ids: torch.Tensor, **kwargs: Any) -> dict[str, Any]:
-        """Adds where this call's tokens start; a call beyond the markers carries no signal and costs what the backbone costs."""
+        """Adds where this call's tokens start; a call beyond the markers carries no signal, at the backbone's own cost."""
         inputs = super().prepare_inputs_for_generation(input_ids, **kwargs)
         start = input_ids.shape[1] - inputs["input_ids"].shape[1]
         cache = _cache(kwargs)

@@ -1,7 +1,8 @@
 """Processor of XRec: ids, titles and profiles become prompts with markers, batched and left-padded.
 
-One prompt serves training and generation. It is put together from pieces: the text of a user, an item or a profile is tokenised
-with every control token switched off, so no name or review can make a marker, end the prompt or speak as the assistant.
+One prompt serves training and generation. It is put together from pieces: the text of a user, an item or a profile is
+tokenised with every control token switched off, so no name or review can make a marker, end the prompt or speak as the
+assistant.
 """
 
 import json
@@ -129,12 +130,12 @@ class XRecProcessor(ProcessorMixin):
         for text, field in _pieces(self.prompt):
             # A space before a value belongs to its first word, as the tokenizer learned it.
             space = " " if field in values and text.endswith(" ") else ""
-            ids += self._plain(text[:-1] if space else text)
+            ids += self.plain_ids(text[:-1] if space else text)
             if field in markers:
                 ids += [markers[field]] * self.markers_per_side
             elif field:
                 value = " ".join((values[field] or "").split())
-                ids += self._plain(space + value if value else "")[: self.max_profile_tokens]
+                ids += self.plain_ids(space + value if value else "")[: self.max_profile_tokens]
         return ids + self._control(after)
 
     def _frame(self) -> tuple[str, str]:
@@ -148,7 +149,7 @@ class XRecProcessor(ProcessorMixin):
     def _control(self, text: str) -> list[int]:
         return self.tokenizer(text, add_special_tokens=False)["input_ids"] if text else []
 
-    def _plain(self, text: str) -> list[int]:
+    def plain_ids(self, text: str) -> list[int]:
         """Ids of untrusted text: nothing in it becomes a control token."""
         if not text:
             return []
@@ -157,7 +158,7 @@ class XRecProcessor(ProcessorMixin):
 
     def answer_ids(self, explanation: str) -> list[int]:
         """Token ids of an answer, ending with the end-of-sequence token."""
-        return self._plain(" " + " ".join(explanation.split())) + [self.tokenizer.eos_token_id]
+        return [*self.plain_ids(" " + " ".join(explanation.split())), self.tokenizer.eos_token_id]
 
     def example(self, title: str, user_profile: str, item_profile: str, explanation: str) -> dict[str, list[int]]:
         """One training example.

@@ -7,12 +7,18 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import LlamaConfig, LlamaForCausalLM
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from modeling_xrec import XRecForCausalLM
+from modeling_xrec import XRecForCausalLM, XRecProcessor
 
 GOLDEN = Path(__file__).parent / "golden"
 USER_TOKEN, ITEM_TOKEN = 104, 105
+USERS = [{"user_id": "u1", "user_profile": "likes quiet"}, {"user_id": "u2", "user_profile": ""}]
+ITEMS = [
+    {"item_id": "i1", "title": "Blue Cafe", "item_profile": "serves tea"},
+    {"item_id": "i2", "title": "Red Bar", "item_profile": ""},
+]
 
 
 @dataclass(frozen=True)
@@ -68,5 +74,49 @@ def tiny_xrec():
         )  # fmt: skip
         settings = {"user_token_id": USER_TOKEN, "item_token_id": ITEM_TOKEN, "num_users": 5, "num_items": 7}
         return XRecForCausalLM.from_backbone(backbone, collaborative_dim=8, **(settings | config))
+
+    return build
+
+
+def byte_tokenizer(chat_template: str | None = None) -> PreTrainedTokenizerFast:
+    """A tokenizer of single bytes and a few control tokens."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    special = ["<pad>", "<s>", "</s>", "<|im_start|>", "<|im_end|>"]
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    trainer = trainers.BpeTrainer(special_tokens=special, initial_alphabet=alphabet, show_progress=False)
+    tokenizer.train_from_iterator([], trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>", chat_template=chat_template
+    )
+
+
+@pytest.fixture
+def make_processor():
+    """Builds a processor with two users and two items."""
+
+    def build(chat_template: str | None = None, **settings) -> XRecProcessor:
+        return XRecProcessor(byte_tokenizer(chat_template), users=USERS, items=ITEMS, **settings)
+
+    return build
+
+
+@pytest.fixture
+def make_xrec(make_processor):
+    """Builds a processor and a tiny untrained model that belong together."""
+
+    def build(**config) -> tuple[XRecProcessor, XRecForCausalLM]:
+        processor = make_processor()
+        torch.manual_seed(0)
+        backbone = LlamaForCausalLM(
+            LlamaConfig(
+                vocab_size=280, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+                pad_token_id=0, bos_token_id=1, eos_token_id=2,
+            )
+        )  # fmt: skip
+        settings = {"user_token_id": processor.user_token_id, "item_token_id": processor.item_token_id}
+        settings |= {"collaborative_dim": 8, "num_users": 2, "num_items": 2}
+        return processor, XRecForCausalLM.from_backbone(backbone, **(settings | config))
 
     return build

@@ -32,14 +32,25 @@ def demo_steps(out: Path, seed: int, pairs: int) -> list[tuple[str, list[str]]]:
     compare = [f"{name}={folder}" for name, folder in ablations.items()]
     return [
         ("a world of users, items and reviews", ["build", "synthetic", "--seed", str(seed), "--out", data]),
-        ("profiles and explanations from the reviews", ["distill", data]),
+        ("profiles and explanations from the reviews", ["distill", data, "--profile-sentences", "1"]),
         ("the graph: LightGCN on the training interactions", ["encode", data, "--out", graph, "--seed", str(seed)]),
         ("a small backbone on the text alone, then the adapters around it, frozen", [*train, "--out", model]),
         ("the ablation without injection into the layers", [*again, ablations[INPUT_ONLY], "--injection", "input"]),
         ("the ablation without any signal", [*again, ablations[NO_SIGNAL], "--signal", "zero"]),
         (
             "held-out pairs, explained and scored",
-            ["evaluate", model, "--data", data, "--out", str(out / "report"), "--limit", str(pairs), "--compare", *compare],
+            [
+                "evaluate",
+                model,
+                "--data",
+                data,
+                "--out",
+                str(out / "report"),
+                "--limit",
+                str(pairs),
+                "--compare",
+                *compare,
+            ],
         ),
     ]
 
@@ -114,7 +125,12 @@ def _examples(rows: pl.DataFrame, data: Path) -> str:
     lines = []
     for row in joined.gather_every(max(1, rows.height // EXAMPLES)).head(EXAMPLES).iter_rows(named=True):
         truth = "; ".join(f"{aspect}: {', '.join(forms[aspect])}" for aspect in row["shared_aspects"])
-        lines += [f"Why {row['title']} for {row['user_id']}?", f"  XRec:   {row['prediction']}", f"  truth:  {truth}", ""]
+        lines += [
+            f"Why {row['title']} for {row['user_id']}?",
+            f"  XRec:   {row['prediction']}",
+            f"  truth:  {truth}",
+            "",
+        ]
     return "\n".join(["", *lines])
 
 

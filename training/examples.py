@@ -17,21 +17,14 @@ class ExplanationDataset(Dataset):
     Args:
         processor: makes prompt and labels.
         explanations: rows with `title, user_profile, item_profile, explanation`.
-        rows: row numbers `(2, rows)` of each pair's user and item; left out for text without the graph.
-        whole_text: put labels on the prompt too (for training a backbone); the default covers the answer only.
+        rows: row numbers `(2, rows)` of each pair's user and item.
     """
 
-    def __init__(
-        self, processor: XRecProcessor, explanations: pl.DataFrame, rows: np.ndarray | None = None, whole_text: bool = False
-    ) -> None:
+    def __init__(self, processor: XRecProcessor, explanations: pl.DataFrame, rows: np.ndarray) -> None:
         fields = explanations.select("title", "user_profile", "item_profile", "explanation").iter_rows()
         self.examples = [processor.example(*values) for values in fields]
-        if whole_text:
-            for example in self.examples:
-                example["labels"] = list(example["input_ids"])
-        if rows is not None:
-            for example, user, item in zip(self.examples, *rows.tolist(), strict=True):
-                example |= {"user_ids": user, "item_ids": item}
+        for example, user, item in zip(self.examples, *rows.tolist(), strict=True):
+            example |= {"user_ids": user, "item_ids": item}
 
     def __len__(self) -> int:
         return len(self.examples)

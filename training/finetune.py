@@ -49,7 +49,7 @@ def train(data: Path, graph: Path, out: Path, recipe: Recipe) -> Path:
         if backbone == SCRATCH:
             options = ScratchOptions(**recipe.scratch)
             place = out.with_name(f"{out.name}-backbone")
-            backbone = str(scratch_backbone(explanations["train"], place, options, recipe.max_profile_tokens))
+            backbone = str(scratch_backbone(explanations["train"], place, options, recipe.prompt_settings()))
         processor = build_processor(backbone, recipe, catalogue)
         set_seed(recipe.trainer.get("seed", 42))
         model = build_model(backbone, recipe, processor, tables)
@@ -77,14 +77,11 @@ def build_processor(backbone: str, recipe: Recipe, catalogue: Catalogue) -> XRec
         tokenizer,
         users=catalogue.users.to_dicts(),
         items=catalogue.items.to_dicts(),
-        markers_per_side=recipe.markers_per_side,
-        max_profile_tokens=recipe.max_profile_tokens,
+        **recipe.prompt_settings(),
     )
 
 
-def build_model(
-    backbone: str, recipe: Recipe, processor: XRecProcessor, tables: dict[str, torch.Tensor]
-) -> XRecForCausalLM:
+def build_model(backbone: str, recipe: Recipe, processor: XRecProcessor, tables: dict[str, torch.Tensor]) -> XRecForCausalLM:
     """An untrained XRec model around the backbone, with the graph's tables in place.
 
     A Hub backbone gives adapter-sized checkpoints; a local folder, which no one else has, is saved in full.
@@ -114,11 +111,18 @@ def save_run(model: XRecForCausalLM, processor: XRecProcessor, folder: Path) -> 
 
 
 def _fit(
-    model: XRecForCausalLM, processor: XRecProcessor, datasets: dict[str, ExplanationDataset], recipe: Recipe, work: Path
+    model: XRecForCausalLM,
+    processor: XRecProcessor,
+    datasets: dict[str, ExplanationDataset],
+    recipe: Recipe,
+    work: Path,
 ) -> list[dict]:
     """Runs `Trainer` and returns its log."""
-    settings = {"report_to": "none", "save_strategy": "no", "dataloader_pin_memory": False, "logging_steps": 20}
-    settings |= {"use_cpu": not torch.cuda.is_available(), "eval_strategy": "epoch" if len(datasets["validation"]) else "no"}
+    settings = {"report_to": "none", "save_strategy": "no", "dataloader_pin_memory": False, "logging_steps": 100}
+    settings |= {
+        "use_cpu": not torch.cuda.is_available(),
+        "eval_strategy": "epoch" if len(datasets["validation"]) else "no",
+    }
     arguments = TrainingArguments(output_dir=str(work), **(settings | dict(recipe.trainer)))
     trainer = Trainer(
         model,

@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
@@ -10,12 +11,14 @@ from typing import Any
 
 import yaml
 
+from modeling_xrec.processing_xrec import DEFAULT_PROMPT
 from xrec_dataset_builder.errors import DataError
 
 from .scratch_backbone import ScratchOptions
 
 SIGNALS = ("graph", "permuted", "zero")
 SCRATCH = "scratch"
+_SCIENTIFIC = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 # Fields of XRecConfig that a run derives from its inputs.
 _DERIVED = {"text_config", "num_users", "num_items", "user_token_id", "item_token_id", "collaborative_dim",
             "base_model_name_or_path", "base_model_revision", "tie_word_embeddings", "markers_per_side"}  # fmt: skip
@@ -30,6 +33,7 @@ class Recipe:
         revision: commit of a Hub id.
         signal: what the model hears in training: `graph`, `permuted` (each user and item has another's embedding) or `zero`
             (every embedding is zero: as many trained parameters, no signal).
+        prompt: the prompt, with `{user_marker}`, `{item_marker}`, `{title}`, `{user_profile}`, `{item_profile}`.
         markers_per_side: marker tokens for the user, and as many for the item.
         max_profile_tokens: longest profile in the prompt, in tokens.
         model: fields of `XRecConfig`.
@@ -40,6 +44,7 @@ class Recipe:
     backbone: str = SCRATCH
     revision: str | None = None
     signal: str = "graph"
+    prompt: str = DEFAULT_PROMPT
     markers_per_side: int = 1
     max_profile_tokens: int = 128
     model: Mapping[str, Any] = field(default_factory=dict)
@@ -53,6 +58,14 @@ class Recipe:
         for section, known in _sections().items():
             for name in getattr(self, section):
                 _check_name(name, known, f"recipe section {section}")
+
+    def prompt_settings(self) -> dict[str, Any]:
+        """Arguments of `XRecProcessor` that shape the prompt."""
+        return {
+            "prompt": self.prompt,
+            "markers_per_side": self.markers_per_side,
+            "max_profile_tokens": self.max_profile_tokens,
+        }
 
 
 def read_recipe(name: str, overrides: Mapping[str, Any] | None = None) -> Recipe:
@@ -72,7 +85,7 @@ def read_recipe(name: str, overrides: Mapping[str, Any] | None = None) -> Recipe
     if not path.is_file():
         raise DataError(f"expected a recipe file or one of {', '.join(_packaged())}, found {name!r}; give one of these")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        values = _numbers(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
     except yaml.YAMLError as error:
         raise DataError(f"{name}: expected YAML, found {' '.join(str(error).split())}; mend the recipe") from error
     if not isinstance(values, dict):
@@ -98,8 +111,15 @@ def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
         name, has_value, value = word.partition("=")
         if not word.startswith("--") or (not has_value and not rest):
             raise DataError(f"expected `--name value`, found {word!r}; see `xrec train --help`")
-        values[name[2:].replace("-", "_")] = yaml.safe_load(value if has_value else rest.pop(0))
+        values[name[2:].replace("-", "_")] = _numbers(yaml.safe_load(value if has_value else rest.pop(0)))
     return values
+
+
+def _numbers(value: Any) -> Any:
+    """Reads `1e-4` as a number everywhere: YAML takes it for text unless it has a point."""
+    if isinstance(value, dict):
+        return {key: _numbers(entry) for key, entry in value.items()}
+    return float(value) if isinstance(value, str) and _SCIENTIFIC.fullmatch(value) else value
 
 
 def _locate(key: str) -> tuple[str | None, str]:
@@ -133,8 +153,14 @@ def _sections() -> dict[str, set[str]]:
 
     model = set(XRecConfig.__annotations__) - _DERIVED
     trainer = {entry.name for entry in dataclasses.fields(TrainingArguments) if entry.init}
-    return {"model": model, "trainer": trainer, "scratch": {entry.name for entry in dataclasses.fields(ScratchOptions)}}
+    return {
+        "model": model,
+        "trainer": trainer,
+        "scratch": {entry.name for entry in dataclasses.fields(ScratchOptions)},
+    }
 
 
 def _packaged() -> list[str]:
-    return sorted(entry.name[:-5] for entry in (resources.files("xrec_training") / "recipes").iterdir() if entry.name.endswith(".yaml"))
+    return sorted(
+        entry.name[:-5] for entry in (resources.files("xrec_training") / "recipes").iterdir() if entry.name.endswith(".yaml")
+    )

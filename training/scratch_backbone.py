@@ -7,23 +7,27 @@ is frozen, so that all that XRec adds must come in through the adapters, as with
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Trainer, TrainingArguments
 
-from modeling_xrec.processing_xrec import DEFAULT_PROMPT, ITEM_MARKER, USER_MARKER, XRecProcessor
+from modeling_xrec.processing_xrec import ITEM_MARKER, USER_MARKER, XRecProcessor
 from xrec_dataset_builder.schema import atomic_folder
 
-from .examples import ExplanationDataset, PadCollator
+from .backbone_texts import BackboneTexts
+from .examples import PadCollator
 
 logger = logging.getLogger(__name__)
 FINGERPRINT_FILE = "scratch.json"
+FRAME_WEIGHT = 100
+"""How often the tokenizer's training sees the prompt's own words."""
 
 
 @dataclass(frozen=True)
@@ -39,28 +43,32 @@ class ScratchOptions:
         epochs: passes over the training texts.
         batch_size: texts a step.
         learning_rate: peak of the cosine schedule.
+        initializer_range: standard deviation of the starting weights; for so narrow a model the usual 0.02 starts too slowly.
+        keyword_share: share of the texts that name keywords of the explanation in a marker's place; see `BackboneTexts`.
         seed: of weights and order.
     """
 
     vocab_size: int = 2048
-    hidden_size: int = 128
-    intermediate_size: int = 256
-    layers: int = 3
+    hidden_size: int = 96
+    intermediate_size: int = 192
+    layers: int = 2
     heads: int = 4
     epochs: float = 3
-    batch_size: int = 64
-    learning_rate: float = 3e-3
+    batch_size: int = 32
+    learning_rate: float = 4e-3
+    initializer_range: float = 0.08
+    keyword_share: float = 0.5
     seed: int = 0
 
 
-def scratch_backbone(explanations: pl.DataFrame, out: Path, options: ScratchOptions, max_profile_tokens: int = 128) -> Path:
+def scratch_backbone(explanations: pl.DataFrame, out: Path, options: ScratchOptions, prompt: Mapping[str, Any]) -> Path:
     """Trains tokenizer and backbone, or finds them done before with the same texts and options.
 
     Args:
         explanations: training rows with `title, user_profile, item_profile, explanation`.
         out: folder to make, or one made before.
         options: see `ScratchOptions`.
-        max_profile_tokens: as in the fine-tuning's prompt.
+        prompt: arguments of `XRecProcessor` that shape the fine-tuning's prompt.
 
     Returns:
         `out`, a folder that `AutoModelForCausalLM` and `AutoTokenizer` load.
@@ -68,14 +76,15 @@ def scratch_backbone(explanations: pl.DataFrame, out: Path, options: ScratchOpti
     Raises:
         DataError: `out` holds something else.
     """
-    about = {"options": asdict(options), "max_profile_tokens": max_profile_tokens, "texts": _hash(explanations)}
+    about = {"options": asdict(options), "prompt": dict(prompt), "texts": _hash(explanations)}
     known = out / FINGERPRINT_FILE
     if known.is_file() and json.loads(known.read_text(encoding="utf-8")) == about:
         logger.info("%s: this backbone was trained before", out)
         return out
     with atomic_folder(out) as folder:
-        tokenizer = train_tokenizer(chain([DEFAULT_PROMPT] * 100, _texts(explanations)), options.vocab_size)
-        processor = XRecProcessor(tokenizer, max_profile_tokens=max_profile_tokens)
+        frame = [prompt["prompt"]] * FRAME_WEIGHT
+        tokenizer = train_tokenizer(chain(frame, _texts(explanations)), options.vocab_size)
+        processor = XRecProcessor(tokenizer, **prompt)
         model = _train(processor, explanations, options, folder)
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
@@ -96,7 +105,11 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size, special_tokens=special, initial_alphabet=sorted(alphabet), show_progress=False, min_frequency=2
+        vocab_size=vocab_size,
+        special_tokens=special,
+        initial_alphabet=sorted(alphabet),
+        show_progress=False,
+        min_frequency=2,
     )
     tokenizer.train_from_iterator(texts, trainer)
     return PreTrainedTokenizerFast(
@@ -113,7 +126,7 @@ def _train(processor: XRecProcessor, explanations: pl.DataFrame, options: Scratc
             vocab_size=len(tokenizer), hidden_size=options.hidden_size, intermediate_size=options.intermediate_size,
             num_hidden_layers=options.layers, num_attention_heads=options.heads, num_key_value_heads=options.heads,
             bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
-            max_position_embeddings=2048, tie_word_embeddings=False,
+            max_position_embeddings=2048, initializer_range=options.initializer_range, tie_word_embeddings=False,
         )
     )  # fmt: skip
     arguments = TrainingArguments(
@@ -122,7 +135,7 @@ def _train(processor: XRecProcessor, explanations: pl.DataFrame, options: Scratc
         weight_decay=0.01, save_strategy="no", logging_strategy="no", report_to="none", use_cpu=not torch.cuda.is_available(),
         train_sampling_strategy="group_by_length", dataloader_pin_memory=False,
     )  # fmt: skip
-    dataset = ExplanationDataset(processor, explanations, whole_text=True)
+    dataset = BackboneTexts(processor, explanations, options.keyword_share, options.seed)
     Trainer(model, arguments, train_dataset=dataset, data_collator=PadCollator(processor)).train()
     return model.eval()
 

@@ -13,9 +13,7 @@ def test_build_and_distill_pass_their_flags_on(tmp_path: Path, reviews_file: Pat
     out = tmp_path / "out"
     flags = ["--k-core", "2", "--min-rating", "2", "--split", "temporal", "--skip-bad-rows"]
     flags += ["--fractions", "0.6", "0.2", "0.2", "--seed", "3"]
-    build_command(
-        ["amazon-2018", "--reviews", str(reviews_file), "--items", str(items_file), "--out", str(out), *flags]
-    )
+    build_command(["amazon-2018", "--reviews", str(reviews_file), "--items", str(items_file), "--out", str(out), *flags])
     options = read_build(DatasetFolder(out))["options"]
     assert options == {
         "min_rating": 2.0,
@@ -26,9 +24,7 @@ def test_build_and_distill_pass_their_flags_on(tmp_path: Path, reviews_file: Pat
         "skip_bad_rows": True,
         "repair_leaks": False,
     }
-    distill_command(
-        [str(out), "--explanation-sentences", "1", "--profile-sentences", "1", "--explanation-words", "30"]
-    )
+    distill_command([str(out), "--explanation-sentences", "1", "--profile-sentences", "1", "--explanation-words", "30"])
     distillation = read_build(DatasetFolder(out))["distillation"]
     assert [distillation[name] for name in ("teacher", "explanation_sentences", "explanation_words")] == [
         "extractive",
@@ -80,9 +76,7 @@ def test_distill_needs_a_folder():
         distill_command([])
 
 
-@pytest.mark.parametrize(
-    "command", ["build_command(['--help'])", "build_command(['table', '-h'])", "distill_command(['-h'])"]
-)
+@pytest.mark.parametrize("command", ["build_command(['--help'])", "build_command(['table', '-h'])", "distill_command(['-h'])"])
 def test_help_is_quick_because_it_loads_no_table_library(command: str):
     code = (
         "import sys\nfrom xrec_dataset_builder.commands import build_command, distill_command\n"

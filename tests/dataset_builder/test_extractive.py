@@ -14,9 +14,7 @@ REVIEW = (
 
 
 def test_an_explanation_states_why_and_nothing_else():
-    assert explanation(REVIEW) == (
-        "The user loved the crispy pizza because the crust was fresh. The staff was rude, though."
-    )
+    assert explanation(REVIEW) == ("The user loved the crispy pizza because the crust was fresh. The staff was rude, though.")
 
 
 @pytest.mark.parametrize(
@@ -53,9 +51,7 @@ def test_a_review_without_a_reason_explains_nothing(review: str):
 
 
 def test_limits_on_sentences_and_words_hold():
-    review = (
-        "I loved the fresh soup. The friendly waiter smiled. The quiet garden is perfect. Cheap wine is a plus for us."
-    )
+    review = "I loved the fresh soup. The friendly waiter smiled. The quiet garden is perfect. Cheap wine is a plus for us."
     for most in (1, 2, 3):
         assert explanation(review, max_sentences=most).count(".") == most
     assert len(explanation(review, max_sentences=9, max_words=20).split()) <= 20
@@ -71,9 +67,7 @@ def test_what_is_said_twice_is_kept_once():
 
 
 def test_an_item_profile_opens_with_its_description_and_speaks_of_no_person():
-    description = (
-        "Click here for more information. A bakery with sourdough bread, baked daily. Trademark of Bread Inc."
-    )
+    description = "Click here for more information. A bakery with sourdough bread, baked daily. Trademark of Bread Inc."
     reviews = [
         "I loved my fresh bread.",
         "My daughter was happy with the cake.",

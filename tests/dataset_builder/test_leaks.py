@@ -29,9 +29,7 @@ def test_counts_are_those_of_sets(train: list[tuple[int, int]], explained: list[
     assert report.overlap == (len(common) / len(set(explained)) if explained else 0.0)
 
 
-@pytest.mark.parametrize(
-    "form", [pl.DataFrame, pl.LazyFrame, pd.DataFrame, pa.table, datasets.Dataset.from_dict, dict]
-)
+@pytest.mark.parametrize("form", [pl.DataFrame, pl.LazyFrame, pd.DataFrame, pa.table, datasets.Dataset.from_dict, dict])
 @pytest.mark.parametrize("other", [pl.DataFrame, pd.DataFrame])
 def test_every_kind_of_table_and_id_is_compared(form, other):
     report = leak_report(form(TRAIN), other(TEXTS))

@@ -45,9 +45,7 @@ def test_missing_and_broken_files_are_named(tmp_path: Path):
         DatasetFolder(tmp_path).interactions("dev")
 
 
-@pytest.mark.parametrize(
-    ("content", "message"), [(None, "build.json, found a folder"), ("{", "broken"), ("[]", "list")]
-)
+@pytest.mark.parametrize(("content", "message"), [(None, "build.json, found a folder"), ("{", "broken"), ("[]", "list")])
 def test_a_folder_without_a_usable_build_json_is_refused(tmp_path: Path, content: str | None, message: str):
     if content is not None:
         (tmp_path / "build.json").write_text(content)

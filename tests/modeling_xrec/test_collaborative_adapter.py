@@ -33,7 +33,7 @@ def test_noise_and_dropout_speak_in_training_only():
 
 def test_reference_names_are_checked():
     adapter = MixtureOfExpertsAdapter(6, 10, num_experts=2)
-    with pytest.raises(ValueError, match="missing .*w_gate"):
+    with pytest.raises(ValueError, match=r"missing .*w_gate"):
         adapter.load_reference_state_dict({})
     wrong = {"w_gate": torch.zeros(6, 2), "w_noise": torch.zeros(6, 2)}
     wrong |= {f"experts.{k}.bias": torch.zeros(6) for k in range(2)}

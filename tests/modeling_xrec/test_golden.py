@@ -9,7 +9,6 @@ from safetensors.torch import load_file
 from modeling_xrec import LightGCN
 from modeling_xrec.lightgcn import bpr_loss, normalized_adjacency
 
-
 GOLDEN = Path(__file__).parents[1] / "golden"
 CASES = ["A", "B", "F"]
 CLOSE = {"atol": 1e-5, "rtol": 0.0}
@@ -53,7 +52,12 @@ def test_prompt_logits_and_greedy_ids(golden_case, name):
     prompt = case.io["gen.input_ids"]
     torch.testing.assert_close(case.model(prompt, **case.signal).logits, case.io["gen.logits"], **CLOSE)
     ids = case.model.generate(
-        prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=24, do_sample=False, suppress_tokens=None, **case.signal
+        prompt,
+        attention_mask=torch.ones_like(prompt),
+        max_new_tokens=24,
+        do_sample=False,
+        suppress_tokens=None,
+        **case.signal,
     )
     new = ids[:, prompt.shape[1] :]
     assert torch.equal(new, case.io["gen.generated_ids"][:, : new.shape[1]])

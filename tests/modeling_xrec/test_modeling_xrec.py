@@ -31,7 +31,9 @@ def test_swapping_the_user_changes_what_follows_the_marker_only(model):
 
 def test_zero_scale_is_input_only(tiny_xrec):
     for mode in ("qkv", "attention"):
-        torch.testing.assert_close(logits(tiny_xrec(injection=mode, injection_scale=0.0)), logits(tiny_xrec(injection="input")))
+        torch.testing.assert_close(
+            logits(tiny_xrec(injection=mode, injection_scale=0.0)), logits(tiny_xrec(injection="input"))
+        )
         assert (logits(tiny_xrec(injection=mode)) - logits(tiny_xrec(injection="input"))).abs().max() > 1e-3
 
 
@@ -156,7 +158,10 @@ def test_markers_beyond_the_embedding_table_need_no_row(tiny_xrec):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"input_ids": torch.tensor([[1, 104, 5], [1, 104, 105]])}, "row 0 of the prompt has 0 item markers, expected 1"),
+        (
+            {"input_ids": torch.tensor([[1, 104, 5], [1, 104, 105]])},
+            "row 0 of the prompt has 0 item markers, expected 1",
+        ),
         ({"input_ids": torch.tensor([[1, 104, 104, 105]] * 2)}, "has 2 user markers, expected 1"),
         ({"user_ids": torch.tensor([0, 5])}, "user_ids range from 0 to 5, and the model stores 5 users"),
         ({"item_ids": torch.tensor([-1, 5])}, "item_ids range from -1 to 5, and the model stores 7 items"),
@@ -180,7 +185,7 @@ def test_backbones_that_cannot_take_a_mode_are_refused_by_name():
         XRecForCausalLM.from_backbone(LlamaForCausalLM(grouped), **markers)
     fused = GPTNeoXForCausalLM(GPTNeoXConfig(vocab_size=110, hidden_size=32, intermediate_size=64, num_hidden_layers=1,
                                              num_attention_heads=4))  # fmt: skip
-    with pytest.raises(ValueError, match="GPTNeoXForCausalLM .*injection='attention'"):
+    with pytest.raises(ValueError, match=r"GPTNeoXForCausalLM .*injection='attention'"):
         XRecForCausalLM.from_backbone(fused, **markers)
     model = XRecForCausalLM.from_backbone(fused, injection="attention", **markers)
     embeds = {"user_embeds": torch.randn(2, 8), "item_embeds": torch.randn(2, 8)}

@@ -1,0 +1,47 @@
+import pytest
+
+from xrec_dataset_builder.errors import DataError
+from xrec_training.recipe import parse_overrides, read_recipe
+
+
+def test_overrides_find_their_section():
+    given = ["--injection", "input", "--learning_rate=1e-3", "--signal", "zero", "--scratch.seed", "7", "--seed", "3"]
+    recipe = read_recipe("demo", parse_overrides(given))
+    assert recipe.model["injection"] == "input"
+    assert recipe.trainer["learning_rate"] == 0.001
+    assert recipe.signal == "zero"
+    assert (recipe.scratch["seed"], recipe.trainer["seed"]) == (7, 3)
+
+
+def test_a_recipe_of_ones_own(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("backbone: some/model\nmodel:\n  injection: attention\n")
+    recipe = read_recipe(str(path))
+    assert (recipe.backbone, recipe.model) == ("some/model", {"injection": "attention"})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("model:\n  injections: qkv\n", "unknown name 'injections'; did you mean 'injection'"),
+        ("trainer:\n  learning_rat: 1\n", "did you mean 'learning_rate'"),
+        ("back: x\n", "unknown name 'back'; did you mean 'backbone'"),
+        ("signal: louder\n", "expected a signal among graph, permuted, zero, found 'louder'"),
+        ("- a\n", "found list"),
+        ("a: [\n", "expected YAML"),
+    ],
+)
+def test_wrong_recipes_are_refused(tmp_path, text, message):
+    path = tmp_path / "wrong.yaml"
+    path.write_text(text)
+    with pytest.raises(DataError, match=message):
+        read_recipe(str(path))
+
+
+def test_unknown_recipe_and_override_are_refused():
+    with pytest.raises(DataError, match="one of demo, found 'nothing'"):
+        read_recipe("nothing")
+    with pytest.raises(DataError, match="did you mean 'injection'"):
+        read_recipe("demo", {"injektion": "input"})
+    with pytest.raises(DataError, match="expected `--name value`, found 'stray'"):
+        parse_overrides(["stray"])
