@@ -16,7 +16,7 @@ from .sources import RAW_ITEM_COLUMNS, RAW_REVIEWS, RawData
 from .synthetic_bounds import text_bounds
 from .synthetic_text import ASPECTS, DESCRIPTIONS, FILLERS, KINDS, NAMES, NOISE, REASONS
 
-TASTES_PER_USER = 4
+TASTES_PER_USER = 5
 ASPECTS_PER_ITEM = 3
 COMMON_ASPECTS = 2
 """How many of an item's aspects come from those common in its kind."""

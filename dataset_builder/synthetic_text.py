@@ -54,11 +54,11 @@ REASONS = (
 """Sentences that say why; `{list}` names one or more aspects that user and item share."""
 
 DESCRIPTIONS = (
-    "A {kind} with {aspect} in the centre of town.",
     "A {kind} known for {aspect}.",
-    "A small {kind} that offers {aspect}.",
+    "A {kind} in the centre of town.",
+    "A small {kind} near the station.",
 )
-"""What an item's metadata says: its kind and one of its aspects."""
+"""What an item's metadata says: its kind, and now and then one of its aspects."""
 
 NOISE = (
     "I went there on a {day} with my {companion}.",

@@ -11,9 +11,15 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from modeling_xrec import XRecForCausalLM, XRecProcessor
+from xrec_dataset_builder.build import build
+from xrec_dataset_builder.distill import distill
+from xrec_training.encode import EncodeOptions, encode
+from xrec_training.finetune import train
+from xrec_training.recipe import read_recipe
 
 GOLDEN = Path(__file__).parent / "golden"
 USER_TOKEN, ITEM_TOKEN = 104, 105
+TINY_TRAINING = {"max_steps": 4, "disable_tqdm": True, "scratch.epochs": 0.3, "scratch.hidden_size": 32, "scratch.layers": 1}
 USERS = [{"user_id": "u1", "user_profile": "likes quiet"}, {"user_id": "u2", "user_profile": ""}]
 ITEMS = [
     {"item_id": "i1", "title": "Blue Cafe", "item_profile": "serves tea"},
@@ -120,3 +126,38 @@ def make_xrec(make_processor):
         return processor, XRecForCausalLM.from_backbone(backbone, **(settings | config))
 
     return build
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory) -> Path:
+    """A small built-in world, distilled."""
+    data = tmp_path_factory.mktemp("world") / "data"
+    build("synthetic", data, world={"users": 60, "items": 40, "interactions": 600})
+    distill(data, progress=False)
+    return data
+
+
+@pytest.fixture(scope="session")
+def tiny_graph(tiny_data) -> Path:
+    """The graph of the small world."""
+    graph = tiny_data.parent / "graph"
+    encode(tiny_data, graph, EncodeOptions(dim=8, epochs=2), progress=False)
+    return graph
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tiny_data, tiny_graph) -> Path:
+    """A model trained for a few steps on the small world, its scratch backbone beside it."""
+    run = tiny_data.parent / "model"
+    train(tiny_data, tiny_graph, run, read_recipe("demo", TINY_TRAINING))
+    return run
+
+
+@pytest.fixture
+def recipe_of():
+    """Builds the demo recipe with few steps and overrides."""
+
+    def build_recipe(**overrides):
+        return read_recipe("demo", TINY_TRAINING | overrides)
+
+    return build_recipe

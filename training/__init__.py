@@ -1,0 +1,1 @@
+"""Encoder training, fine-tuning, recipes, and the `xrec` command."""

@@ -1,8 +1,8 @@
 """What a backbone trained from scratch reads: text only, never the graph.
 
-Half of it is the fine-tuning's own prompts and explanations, in which the markers say nothing. In the other half keywords of the
-explanation stand in a marker's place, in random order, so that the backbone learns to write about what it finds there, as one
-pre-trained on large text can.
+Half of it is the fine-tuning's own prompts and explanations, in which the markers say nothing. In the other half keywords of
+the explanation stand in a marker's place, in random order, so that the backbone learns to write about what it finds there, as
+one pre-trained on large text can.
 """
 
 import random

@@ -1,7 +1,6 @@
 import json
 import subprocess
 import sys
-from types import ModuleType
 
 import polars as pl
 import pytest
@@ -22,26 +21,29 @@ def test_predictions_file(predictions, data, tmp_path, capsys):
     evaluate_command(["--predictions", str(out / "predictions.parquet"), "--out", str(out)])  # reads its own output
 
 
-def test_model_is_compared_with_permuted_embeddings(predictions, data, tmp_path, monkeypatch, capsys):
+def test_model_is_compared_with_permuted_embeddings_and_other_models(predictions, data, tmp_path, monkeypatch, capsys):
     calls = []
 
     def explain_split(model, data, split="test", limit=None, batch_size=32, signal="graph"):
-        calls.append((split, limit, batch_size, signal))
+        calls.append((str(model), split, limit, batch_size, signal))
         rows = predictions.head(limit)
-        return rows if signal == "graph" else rows.with_columns(prediction=pl.lit("nothing"))
+        return rows if str(model) == "model" and signal == "graph" else rows.with_columns(prediction=pl.lit("nothing"))
 
-    generate = ModuleType("xrec_training.generate")
-    generate.explain_split = explain_split
-    monkeypatch.setitem(sys.modules, "xrec_training.generate", generate)
+    monkeypatch.setattr("xrec_evaluation.explain.explain_split", explain_split)
     out = tmp_path / "out"
-    evaluate_command(["model", "--data", str(data), "--out", str(out), "--limit", "4", "--batch-size", "2"])
-    assert calls == [("test", 4, 2, "graph"), ("test", 4, 2, "permuted")]
+    sizes = ["--limit", "4", "--batch-size", "2"]
+    evaluate_command(["model", "--data", str(data), "--out", str(out), *sizes, "--compare", "no signal=other"])
+    assert calls == [
+        ("model", "test", 4, 2, "graph"),
+        ("model", "test", 4, 2, "permuted"),
+        ("other", "test", 4, 2, "graph"),
+    ]
     result = json.loads((out / "metrics.json").read_text())
     assert result["rows"] == 4
-    assert result["systems"]["permuted embeddings"]["kind"] == "condition"
+    assert {result["systems"][name]["kind"] for name in ("permuted embeddings", "no signal")} == {"condition"}
     assert "Permuted embeddings" in capsys.readouterr().out
     saved = pl.read_parquet(out / "predictions.parquet")
-    assert saved.columns == ["user_id", "item_id", "prediction", "reference", "prediction_permuted"]
+    assert saved.columns == ["user_id", "item_id", "prediction", "reference", "permuted embeddings", "no signal"]
 
 
 @pytest.mark.parametrize(
@@ -52,13 +54,12 @@ def test_model_is_compared_with_permuted_embeddings(predictions, data, tmp_path,
         (["model", "--out", "o"], "needs --data"),
         (["--predictions", "p.csv", "--out", "o", "--limit", "3"], "--limit goes with MODEL"),
         (["model", "--data", "d", "--out", "o", "--limit", "0"], "at least 1"),
+        (["model", "--data", "d", "--out", "o", "--compare", "other"], "expects NAME=MODEL, found 'other'"),
     ],
 )
-def test_arguments_that_do_not_fit(arguments, message, capsys):
-    with pytest.raises(SystemExit) as caught:
+def test_arguments_that_do_not_fit(arguments, message):
+    with pytest.raises(DataError, match=message):
         evaluate_command(arguments)
-    assert caught.value.code == 2
-    assert message in capsys.readouterr().err
 
 
 def test_bad_file_leaves_no_folder(tmp_path):

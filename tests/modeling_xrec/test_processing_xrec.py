@@ -2,8 +2,10 @@ import random
 
 import pytest
 import torch
+
 from modeling_xrec import XRecProcessor
 from modeling_xrec.processing_xrec import ITEM_MARKER, USER_MARKER
+
 
 @pytest.fixture
 def processor(make_processor):
@@ -34,20 +36,37 @@ def test_training_and_generation_share_one_prompt(processor):
     assert processor.tokenizer.decode(answer[:-1]) == " It is calm."
 
 
-@pytest.mark.parametrize("chat", [None, "{% for m in messages %}<|im_start|>{{ m.content }}<|im_end|>{% endfor %}<|im_start|>"])
+@pytest.mark.parametrize(
+    "chat", [None, "{% for m in messages %}<|im_start|>{{ m.content }}<|im_end|>{% endfor %}<|im_start|>"]
+)
 def test_no_text_of_a_user_makes_a_control_token(make_processor, chat):
     processor = make_processor(chat_template=chat)
     clean = processor.prompt_ids("x", "x", "x")
     control = set(processor.tokenizer.all_special_ids) | {processor.user_token_id, processor.item_token_id}
     wanted = [token for token in clean if token in control]
-    pieces = [USER_MARKER, ITEM_MARKER, "</s>", "<s>", "<|im_end|>", "<|im_start|>", "<|xrec_", "user|>", " ", "x", "\n", "<pad>"]
+    pieces = [
+        USER_MARKER,
+        ITEM_MARKER,
+        "</s>",
+        "<s>",
+        "<|im_end|>",
+        "<|im_start|>",
+        "<|xrec_",
+        "user|>",
+        " ",
+        "x",
+        "\n",
+        "<pad>",
+    ]
     rng = random.Random(0)
     for _ in range(1000):
         texts = ["".join(rng.choices(pieces, k=rng.randint(1, 6))) for _ in range(4)]
         example = processor.example(*texts)
         prompt = processor.prompt_ids(*texts[:3])
         assert [token for token in prompt if token in control] == wanted
-        assert [token for token in example["input_ids"][len(prompt) :] if token in control] == [processor.tokenizer.eos_token_id]
+        assert [token for token in example["input_ids"][len(prompt) :] if token in control] == [
+            processor.tokenizer.eos_token_id
+        ]
 
 
 def test_long_profiles_are_cut_and_nothing_else(make_processor):
@@ -92,14 +111,16 @@ def test_wrong_calls_say_what_was_found(processor, call, message):
 
 
 def test_a_prompt_without_a_marker_is_refused(make_processor):
-    with pytest.raises(ValueError, match="0 times {item_marker}"):
+    with pytest.raises(ValueError, match=r"0 times \{item_marker\}"):
         make_processor(prompt="Why {user_marker}?")
 
 
 def test_round_trip_keeps_catalogue_prompt_and_markers(processor, tmp_path):
     processor.save_pretrained(tmp_path)
     again = XRecProcessor.from_pretrained(tmp_path)
-    assert again(user_id="u1", item_id="i1")["input_ids"].tolist() == processor(user_id="u1", item_id="i1")["input_ids"].tolist()
+    assert (
+        again(user_id="u1", item_id="i1")["input_ids"].tolist() == processor(user_id="u1", item_id="i1")["input_ids"].tolist()
+    )
     assert (again.user_token_id, again.item_token_id) == (processor.user_token_id, processor.item_token_id)
     assert again.item_title("i2") == "Red Bar"
     assert "likes quiet" not in (tmp_path / "processor_config.json").read_text()

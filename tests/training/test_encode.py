@@ -53,7 +53,7 @@ def test_a_graph_of_another_dataset_is_refused(tiny_data, tmp_path):
     other = Catalogue(catalogue.users.reverse(), catalogue.items)
     with pytest.raises(DataError, match="made from another dataset"):
         read_graph(tmp_path / "graph", other)
-    with pytest.raises(DataError, match="expected collaborative.safetensors, found none"):
+    with pytest.raises(DataError, match=r"expected collaborative.safetensors, found none"):
         read_graph(tmp_path, catalogue)
 
 
