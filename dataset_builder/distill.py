@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
-from tqdm import tqdm  # type: ignore[import-untyped]
+from tqdm import tqdm
 
 from .card import write_card
 from .errors import DataError

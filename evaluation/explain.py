@@ -31,6 +31,8 @@ class Explainer:
     """
 
     def __init__(self, model: Path | str, signal: str = "graph", batch_size: int = 32, max_new_tokens: int = 96) -> None:
+        if Path(model).is_dir() and not (Path(model) / "config.json").is_file():
+            raise DataError(f"{model}: expected a model folder that `xrec train` left, found no config.json in it")
         try:
             self.processor = XRecProcessor.from_pretrained(str(model))
             self.model = XRecForCausalLM.from_pretrained(str(model)).eval()

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, PreTrainedConfig
 from transformers.utils import cached_file
 
 WEIGHTS_NAME = "model.safetensors"
@@ -24,7 +24,8 @@ def resolve_config(config_class: Any, path: Any, config: Any, kwargs: dict[str, 
     Returns:
         Configuration and remaining arguments.
     """
-    if isinstance(config, config_class):
+    # Loaded as remote code, the configuration's class may be another copy of the same file.
+    if isinstance(config, PreTrainedConfig):
         return config, kwargs
     fetch = {name: kwargs[name] for name in (*_FETCH_ARGUMENTS, "revision") if name in kwargs}
     config = config_class.from_pretrained(path if config is None else config, **fetch)

@@ -156,8 +156,8 @@ class LightGCN(nn.Module):
         fold_in = fold_in * degree.rsqrt().unsqueeze(1)
         self.user_embeddings.copy_(final[: self.num_users])
         self.item_embeddings.copy_(final[self.num_users :])
-        self.user_fold_in.copy_(fold_in[: self.num_users])
-        self.item_fold_in.copy_(fold_in[self.num_users :])
+        self.get_buffer("user_fold_in").copy_(fold_in[: self.num_users])
+        self.get_buffer("item_fold_in").copy_(fold_in[self.num_users :])
 
     def fold_in(self, histories: Sequence[Sequence[int]], side: Literal["user", "item"] = "user") -> torch.Tensor:
         """Collaborative embeddings of users (or items) that the graph has not seen, from what they touched.

@@ -11,242 +11,10 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM, GenerationMixin, PreTrainedModel
+from transformers import GenerationMixin
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 
-from .checkpoint_xrec import load_adapter_checkpoint, load_full_checkpoint, resolve_config
-from .collaborative_adapter import MixtureOfExpertsAdapter
-from .configuration_xrec import XRecConfig
-from .layer_injection import ARGUMENT, install_injection
-from .lightgcn import LightGCN
-from .marker_placement import find_markers, pick_embeddings, replace_at
-
-BACKBONE_PREFIX = "language_model."
-SIGNAL_ARGUMENTS = ("user_ids", "item_ids", "user_embeds", "item_embeds", "marker_columns")
-BEYOND_MARKERS = -1
-"""`chunk_start` of a call whose tokens all come after the prompt: no marker, no signal."""
-
-
-def is_backbone_key(name: str) -> bool:
-    """Whether a parameter or buffer belongs to the frozen backbone; all others are XRec's own and are saved."""
-    return name.startswith(BACKBONE_PREFIX)
-
-
-def _cache(kwargs: dict[str, Any]) -> Any:
-    """The key-value cache among keyword arguments, under its present name or the one before transformers 5.24."""
-    return kwargs["cache"] if kwargs.get("cache") is not None else kwargs.get("past_key_values")
-
-
-class XRecPreTrainedModel(PreTrainedModel):
-    """What `XRecModel` and `XRecForCausalLM` share: children, freezing, markers, checkpoints."""
-
-    config: XRecConfig
-    base_model_prefix = ""
-    main_input_name = "input_ids"
-    input_modalities = ("text",)
-    supports_gradient_checkpointing = True
-    accepts_loss_kwargs = True
-    _supports_sdpa = True
-    _supports_flash_attn = True
-    _supports_flex_attn = True
-    _supports_attention_backend = True
-    _can_compile_fullgraph = True
-    _skip_keys_device_placement = ["past_key_values", "cache"]
-
-    def __init__(self, config: XRecConfig, language_model: PreTrainedModel | None = None) -> None:
-        if language_model is not None:
-            # A composite configuration resets its children's attention; keep the one the backbone was loaded with.
-            implementation = language_model.config._attn_implementation
-            config.text_config = language_model.config
-            config._attn_implementation = implementation
-        super().__init__(config)
-        if language_model is None:
-            language_model = AutoModelForCausalLM.from_config(config.text_config)
-        self.language_model = language_model
-        hidden_size = language_model.config.get_text_config().hidden_size
-        adapter = (
-            config.collaborative_dim, hidden_size, config.num_experts, config.adapter_dropout, config.markers_per_side
-        )  # fmt: skip
-        self.user_adapter = MixtureOfExpertsAdapter(*adapter)
-        self.item_adapter = MixtureOfExpertsAdapter(*adapter)
-        self.lightgcn = LightGCN(config.num_users, config.num_items, config.collaborative_dim)
-        if config.injection != "none" and None in (config.user_token_id, config.item_token_id):
-            raise ValueError(
-                f"injection={config.injection!r} needs user_token_id and item_token_id, found {config.user_token_id} and "
-                f"{config.item_token_id}; give the marker tokens' ids, or use injection='none'."
-            )
-        install_injection(language_model, config.injection)
-        self.post_init()
-        self.freeze()
-
-    def freeze(self) -> None:
-        """Leaves only the adapters trainable: the backbone and the graph's tables keep their values."""
-        for name, parameter in self.named_parameters():
-            parameter.requires_grad_(not is_backbone_key(name) and not name.startswith("lightgcn."))
-
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, (MixtureOfExpertsAdapter, LightGCN)):
-            module.reset_parameters()
-            for buffer in module.buffers(recurse=False):
-                buffer.zero_()
-
-    def get_input_embeddings(self) -> nn.Module:
-        """The backbone's token embedding."""
-        return self.language_model.get_input_embeddings()
-
-    def set_input_embeddings(self, value: nn.Module) -> None:
-        """Replaces the backbone's token embedding."""
-        self.language_model.set_input_embeddings(value)
-
-    def get_decoder(self) -> PreTrainedModel:
-        """The backbone without its output head."""
-        return self.language_model.get_decoder()
-
-    def collaborative_vectors(
-        self,
-        user_ids: torch.Tensor | None = None,
-        item_ids: torch.Tensor | None = None,
-        user_embeds: torch.Tensor | None = None,
-        item_embeds: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """Adapted vectors of both sides.
-
-        Args:
-            user_ids: rows of the stored user table, `(batch,)`; or
-            user_embeds: collaborative embeddings, `(batch, collaborative_dim)`.
-            item_ids: rows of the stored item table, `(batch,)`; or
-            item_embeds: collaborative embeddings, `(batch, collaborative_dim)`.
-
-        Returns:
-            `(batch, 2 * markers_per_side, hidden_size)`, the user's first.
-
-        Raises:
-            ValueError: a side given twice or not at all, an id without a row, a wrong width, NaN or infinity.
-        """
-        user = pick_embeddings("user", user_ids, user_embeds, self.lightgcn.user_embeddings)
-        item = pick_embeddings("item", item_ids, item_embeds, self.lightgcn.item_embeddings)
-        return torch.cat([self.user_adapter(user), self.item_adapter(item)], dim=1)
-
-    def marker_columns(self, input_ids: torch.Tensor) -> torch.Tensor:
-        """Columns of the markers of a whole prompt.
-
-        Args:
-            input_ids: prompt, `(batch, length)`.
-
-        Returns:
-            `(batch, 2 * markers_per_side)`, the user's columns first, each side in order.
-
-        Raises:
-            ValueError: a row without exactly `markers_per_side` markers of each side, with the counts.
-        """
-        sides: dict[str, Any] = {"user": self.config.user_token_id, "item": self.config.item_token_id}
-        wanted = self.config.markers_per_side
-        return torch.cat([find_markers(input_ids, token, wanted, side) for side, token in sides.items()], dim=1)
-
-    def backbone_inputs(
-        self, input_ids: torch.Tensor, marker_columns: torch.Tensor | None, chunk_start: int, **signal: Any
-    ) -> dict[str, Any]:
-        """What the backbone is called with: token embeddings with the markers replaced, and the layers' injection.
-
-        Args:
-            input_ids: this call's tokens, `(batch, length)`, the prompt's columns from `chunk_start` on.
-            marker_columns: columns of the markers in the whole prompt, or None when `input_ids` is the whole prompt.
-            chunk_start: prompt column of the first token of this call.
-            signal: `user_ids` or `user_embeds`, `item_ids` or `item_embeds`.
-
-        Returns:
-            `inputs_embeds` `(batch, length, hidden)` and, for `"qkv"` and `"attention"`, the injection.
-        """
-        embeds = self.get_input_embeddings()(self._within_vocabulary(input_ids))
-        if marker_columns is None:
-            marker_columns = self.marker_columns(input_ids)
-        columns = marker_columns - chunk_start
-        here = (columns >= 0) & (columns < input_ids.shape[1])
-        columns = columns.clamp(0, input_ids.shape[1] - 1)
-        vectors = self.collaborative_vectors(**signal).to(embeds.device, embeds.dtype)
-        vectors = torch.where(here.unsqueeze(-1), vectors, torch.zeros_like(vectors))
-        inputs: dict[str, Any] = {"inputs_embeds": replace_at(embeds, columns, vectors, here)}
-        if self.config.injection in ("qkv", "attention"):
-            inputs[ARGUMENT] = (columns, vectors * self.config.injection_scale)
-        return inputs
-
-    def _inputs(
-        self,
-        input_ids: torch.Tensor | None,
-        marker_columns: torch.Tensor | None,
-        chunk_start: int,
-        kwargs: dict,
-        **signal: Any,
-    ) -> dict[str, Any]:
-        if input_ids is None:
-            raise ValueError("expected input_ids, found none: the markers are found by their token ids.")
-        if self.config.injection == "none" or chunk_start == BEYOND_MARKERS:
-            return {"input_ids": self._within_vocabulary(input_ids)}
-        cache = _cache(kwargs)
-        if cache is not None and marker_columns is None and int(cache.get_seq_length()) > 0:
-            raise ValueError(
-                "the cache already holds tokens, so the prompt's markers cannot be counted in this call; pass "
-                "marker_columns=model.marker_columns(prompt_ids) and chunk_start, or chunk_start=-1 when decoding."
-            )
-        return self.backbone_inputs(input_ids, marker_columns, chunk_start, **signal)
-
-    def _within_vocabulary(self, input_ids: torch.Tensor) -> torch.Tensor:
-        """Token ids with those beyond the embedding table set to 0: markers may lie there, and need no row."""
-        table: Any = self.get_input_embeddings().weight
-        return input_ids.masked_fill(input_ids >= table.shape[0], 0)
-
-    def save_pretrained(self, save_directory: Any, **kwargs: Any) -> None:
-        """Saves an adapter-sized checkpoint when `config.base_model_name_or_path` is set, else a full one."""
-        adapter_only = self.config.base_model_name_or_path is not None
-        # At save time, because quantisation adds keys after loading.
-        self._keys_to_ignore_on_save = {k for k in self.state_dict() if is_backbone_key(k)} if adapter_only else None
-        super().save_pretrained(save_directory, **kwargs)
-
-    @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, config: Any = None, **kwargs: Any) -> Any:
-        """Loads a full checkpoint, or an adapter-sized one that is completed from its base model.
-
-        Takes the arguments of `PreTrainedModel.from_pretrained`; `trust_remote_code` is passed on to the base model as given.
-
-        Raises:
-            ValueError: a weight is missing or unexpected; nothing is ever left at random values.
-        """
-        config, kwargs = resolve_config(XRecConfig, pretrained_model_name_or_path, config, kwargs)
-        if config.base_model_name_or_path is None:
-            return load_full_checkpoint(super().from_pretrained, pretrained_model_name_or_path, args, config, kwargs)
-        return load_adapter_checkpoint(cls, pretrained_model_name_or_path, config, kwargs, is_backbone_key)
-
-    @classmethod
-    def from_backbone(
-        cls,
-        backbone: str | PreTrainedModel,
-        revision: str | None = None,
-        backbone_kwargs: dict | None = None,
-        **config: Any,
-    ) -> Any:
-        """A new model around a backbone, its adapters untrained.
-
-        Args:
-            backbone: Hub id, local folder, or a loaded causal language model.
-            revision: commit of a Hub id; recorded in the configuration.
-            backbone_kwargs: more arguments for `AutoModelForCausalLM.from_pretrained` (dtype, device_map, ...).
-            config: fields of `XRecConfig`; `base_model_name_or_path` may be given to save adapter-sized checkpoints.
-
-        Returns:
-            The model, in evaluation mode.
-        """
-        language_model: Any = backbone
-        if isinstance(backbone, str):
-            language_model = AutoModelForCausalLM.from_pretrained(backbone, revision=revision, **(backbone_kwargs or {}))
-        implementation = language_model.config._attn_implementation
-        settings = XRecConfig(text_config=language_model.config, attn_implementation=implementation, **config)
-        model = cls(settings, language_model=language_model)
-        model.generation_config = language_model.generation_config
-        markers = [token for token in (model.config.user_token_id, model.config.item_token_id) if token is not None]
-        if markers:
-            model.generation_config.suppress_tokens = markers
-        return model.eval()
+from .base_xrec import BEYOND_MARKERS, SIGNAL_ARGUMENTS, XRecPreTrainedModel, find_cache
 
 
 class XRecModel(XRecPreTrainedModel):
@@ -266,7 +34,7 @@ class XRecModel(XRecPreTrainedModel):
     ) -> BaseModelOutputWithPast:
         """Arguments as in `XRecForCausalLM.forward`; returns `last_hidden_state` `(batch, length, hidden_size)`."""
         signal = {"user_ids": user_ids, "item_ids": item_ids, "user_embeds": user_embeds, "item_embeds": item_embeds}
-        inputs = self._inputs(input_ids, marker_columns, chunk_start, kwargs, **signal)
+        inputs = self.inputs_for_backbone(input_ids, marker_columns, chunk_start, kwargs, **signal)
         return self.get_decoder()(**inputs, attention_mask=attention_mask, **kwargs)
 
 
@@ -333,7 +101,7 @@ class XRecForCausalLM(XRecPreTrainedModel, GenerationMixin):
         # Trainer turns the cache off on the outer configuration only.
         kwargs.setdefault("use_cache", getattr(self.config, "use_cache", None))
         signal = {"user_ids": user_ids, "item_ids": item_ids, "user_embeds": user_embeds, "item_embeds": item_embeds}
-        inputs = self._inputs(input_ids, marker_columns, chunk_start, kwargs, **signal)
+        inputs = self.inputs_for_backbone(input_ids, marker_columns, chunk_start, kwargs, **signal)
         outputs = self.language_model(**inputs, attention_mask=attention_mask, logits_to_keep=logits_to_keep, **kwargs)
         if labels is not None:
             vocabulary = outputs.logits.shape[-1]
@@ -356,7 +124,7 @@ class XRecForCausalLM(XRecPreTrainedModel, GenerationMixin):
         """Adds where this call's tokens start; a call beyond the markers carries no signal, at the backbone's own cost."""
         inputs = super().prepare_inputs_for_generation(input_ids, **kwargs)
         start = input_ids.shape[1] - inputs["input_ids"].shape[1]
-        cache = _cache(kwargs)
+        cache = find_cache(kwargs)
         if kwargs.get("is_first_iteration") and cache is not None:
             start = int(cache.get_seq_length())  # the prompt may come in chunks, or after a cached prefix
         elif start > 0:
@@ -367,4 +135,4 @@ class XRecForCausalLM(XRecPreTrainedModel, GenerationMixin):
         return inputs
 
 
-__all__ = ["XRecForCausalLM", "XRecModel", "XRecPreTrainedModel"]
+__all__ = ["XRecForCausalLM", "XRecModel"]

@@ -217,7 +217,8 @@ class XRecProcessor(ProcessorMixin):
         if (user_id is None) == (history is None) or item_id is None:
             raise ValueError("expected item_id and either user_id or history; give exactly these.")
         items = [item_id] if isinstance(item_id, str) else list(item_id)
-        who: list = [user_id] if isinstance(user_id, str) else list(user_id if history is None else history)
+        given: Any = user_id if history is None else history
+        who = [given] if isinstance(given, str) else list(given)
         if len(who) != len(items):
             raise ValueError(f"expected as many users as items, found {len(who)} and {len(items)}; give one item a user.")
         item_rows = [self._items[self.item_index(item)] for item in items]

@@ -129,7 +129,7 @@ def fit(
 
 
 def scale_to_unit(model: LightGCN) -> None:
-    """Scales all four tables by one number, so that the embeddings' root mean square norm is 1 and rankings stay as they are."""
+    """Scales all four tables by one number: the embeddings' root mean square norm becomes 1, rankings stay as they are."""
     with torch.no_grad():
         rows = torch.cat([model.user_embeddings, model.item_embeddings])
         factor = rows.square().sum(dim=1).mean().rsqrt()

@@ -44,7 +44,7 @@ class PadCollator:
         self.processor = processor
 
     def __call__(self, examples: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """Returns `input_ids`, `attention_mask`, `labels` `(batch, length)`, and `user_ids`, `item_ids` `(batch,)` if given."""
+        """Returns `input_ids`, `attention_mask`, `labels` `(batch, length)`; `user_ids`, `item_ids` `(batch,)` if given."""
         batch = dict(self.processor.pad(examples))
         for name in ("user_ids", "item_ids"):
             if name in examples[0]:
