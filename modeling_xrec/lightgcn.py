@@ -12,7 +12,7 @@ The code that goes to the Hub needs no graph library: a published model holds E 
 
 import warnings
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -57,6 +57,19 @@ def normalized_adjacency(edge_index: torch.Tensor, num_users: int, num_items: in
     with warnings.catch_warnings():  # torch calls its CSR layout beta at every first use
         warnings.filterwarnings("ignore", message=".*[Ss]parse.*", category=UserWarning)
         return torch.sparse_coo_tensor(indices, weights, (size, size)).coalesce().to_sparse_csr()
+
+
+class _SymmetricProduct(torch.autograd.Function):
+    """A @ x for a symmetric sparse A, whose gradient is A @ g: torch would transpose A at every step."""
+
+    @staticmethod
+    def forward(ctx: Any, adjacency: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        ctx.adjacency = adjacency
+        return adjacency @ rows
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[None, torch.Tensor]:
+        return None, ctx.adjacency @ gradient
 
 
 class LightGCN(nn.Module):
@@ -117,7 +130,7 @@ class LightGCN(nn.Module):
         """E^(0) .. E^(L), users above items, each `(|U| + |I|, d)`."""
         layers = [torch.cat([self.user_embeddings, self.item_embeddings])]
         for _ in range(self.num_layers):
-            layers.append(adjacency @ layers[-1])
+            layers.append(_SymmetricProduct.apply(adjacency, layers[-1]))
         return layers
 
     def aggregate(self, layers: list[torch.Tensor]) -> torch.Tensor:
@@ -163,7 +176,7 @@ class LightGCN(nn.Module):
         """Collaborative embeddings of users (or items) that the graph has not seen, from what they touched.
 
         Equals propagation over the graph with the new node added, when its own layer 0 is zero and the layers and degrees
-        of the others are held: `sum over history of fold_in / sqrt(|history|)`.
+        of the others are held: `sum over history of fold_in / sqrt(|history|)`; brought to length 1 where the tables are.
 
         Args:
             histories: for each new user the indices of its items (for `side="item"`, of its users); repeats count once.
@@ -186,7 +199,19 @@ class LightGCN(nn.Module):
                     f"history {row} has index {unique[0] if unique[0] < 0 else unique[-1]}, expected 0 to {len(table) - 1}."
                 )
             rows.append(table[unique].sum(dim=0) / len(unique) ** 0.5)
-        return torch.stack(rows)
+        folded = torch.stack(rows)
+        return F.normalize(folded, dim=1) if self.has_unit_rows() else folded
+
+    @torch.no_grad()
+    def to_unit_rows(self) -> None:
+        """Brings every embedding to length 1, in place, for tables trained by cosine: inner products then rank as it does."""
+        for table in (self.user_embeddings, self.item_embeddings):
+            table.copy_(F.normalize(table, dim=1))
+
+    def has_unit_rows(self) -> bool:
+        """Whether the item embeddings have length 1 (or 0, without an edge): what `fold_in` returns then has too."""
+        lengths = self.item_embeddings.norm(dim=1)
+        return bool((lengths > 0).any() and ((lengths - 1).abs().lt(1e-3) | lengths.eq(0)).all())
 
     @torch.no_grad()
     def recommend(
@@ -226,19 +251,26 @@ def bpr_loss(users: torch.Tensor, positives: torch.Tensor, negatives: torch.Tens
     return F.softplus(-margin).mean() + weight_decay * penalty
 
 
-def softmax_loss(users: torch.Tensor, items: torch.Tensor, positives: torch.Tensor, temperature: float) -> torch.Tensor:
-    """Cross-entropy of the touched item among all items, by inner product over a temperature.
+def softmax_loss(
+    users: torch.Tensor, positives: torch.Tensor, negatives: torch.Tensor, same: torch.Tensor, temperature: float
+) -> torch.Tensor:
+    """Cross-entropy of the touched item against other items, by cosine over a temperature.
 
     Args:
         users: propagated embeddings `(batch, d)`.
-        items: propagated embeddings of all items `(|I|, d)`.
-        positives: item indices `(batch,)`.
-        temperature: divisor of the inner product, > 0.
+        positives: of the item each user touched, `(batch, d)`.
+        negatives: of items shared by the batch, `(items, d)`; with all items this is the full softmax.
+        same: where a negative is the touched item itself, `(batch, items)`; left out of the sum.
+        temperature: divisor of the cosine, > 0.
 
     Returns:
         Scalar.
     """
-    return F.cross_entropy(users @ items.T / temperature, positives)
+    users, positives, negatives = (F.normalize(rows, dim=1) for rows in (users, positives, negatives))
+    own = (users * positives).sum(dim=1, keepdim=True)
+    others = (users @ negatives.T).masked_fill(same, float("-inf"))
+    target = torch.zeros(len(users), dtype=torch.long, device=users.device)
+    return F.cross_entropy(torch.cat([own, others], dim=1) / temperature, target)
 
 
 __all__ = ["LightGCN", "bpr_loss", "normalized_adjacency", "softmax_loss"]

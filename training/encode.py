@@ -28,12 +28,13 @@ class EncodeOptions:
     Args:
         dim: width of an embedding.
         layers: propagation steps L.
-        objective: `softmax` (cross-entropy over all items) or `bpr` (the paper's, with fresh negatives every step).
+        objective: `softmax` (cross-entropy by cosine over sampled items) or `bpr` (the paper's); fresh negatives every step.
         epochs: most passes over the training edges.
         patience: epochs without a better validation ndcg@20 after which training stops.
         batch_size: edges a step; every step propagates over the whole graph.
+        negatives: items sampled for the softmax, shared by the batch; all items where there are no more.
         learning_rate: of Adam.
-        temperature: of the softmax, in units of the inner product.
+        temperature: of the softmax, in units of the cosine.
         weight_decay: factor on the squared norms in BPR.
         seed: of tables, batches and negatives.
     """
@@ -41,10 +42,11 @@ class EncodeOptions:
     dim: int = 64
     layers: int = 2
     objective: str = "softmax"
-    epochs: int = 60
-    patience: int = 5
-    batch_size: int = 2048
-    learning_rate: float = 0.02
+    epochs: int = 15
+    patience: int = 3
+    batch_size: int = 4096
+    negatives: int = 1024
+    learning_rate: float = 0.01
     temperature: float = 0.15
     weight_decay: float = 1e-4
     seed: int = 0
@@ -53,7 +55,7 @@ class EncodeOptions:
         """Refuses values that cannot be used."""
         if self.objective not in OBJECTIVES:
             raise DataError(f"expected an objective among {', '.join(OBJECTIVES)}, found {self.objective!r}; choose one")
-        for name in ("dim", "layers", "epochs", "patience", "batch_size", "learning_rate", "temperature"):
+        for name in ("dim", "layers", "epochs", "patience", "batch_size", "negatives", "learning_rate", "temperature"):
             if getattr(self, name) <= 0:
                 raise DataError(f"expected --{name.replace('_', '-')} above 0, found {getattr(self, name)}; choose another")
 
@@ -97,11 +99,13 @@ def fit(
     """Trains tables on edges `(2, train)` and settles them at the best validation epoch.
 
     Returns:
-        The settled model, its tables scaled to a root mean square norm of 1, and validation ndcg@20 by epoch.
+        The settled model, its embeddings of length 1 (softmax) or of root mean square length 1 (BPR), and validation ndcg@20
+        by epoch.
     """
     torch.manual_seed(options.seed)
     model = LightGCN(catalogue.users.height, catalogue.items.height, options.dim, options.layers)
     adjacency = normalized_adjacency(train, model.num_users, model.num_items)
+    start_from_spectrum(model, adjacency)
     loss_of = _objective(options)
     optimizer = torch.optim.Adam(model.parameters(), lr=options.learning_rate)
     history: list[float] = []
@@ -115,7 +119,7 @@ def fit(
                 raise DataError(f"the encoder's loss is {loss.item()}; lower --learning-rate")
             loss.backward()
             optimizer.step()
-        history.append(_validation_score(model, adjacency, train, validation, -loss.item()))
+        history.append(_validation_score(model, adjacency, train, validation, options, -loss.item()))
         bar.set_postfix(ndcg=f"{history[-1]:.4f}")
         if history[-1] == max(history):
             best = {name: value.clone() for name, value in model.state_dict().items()}
@@ -124,8 +128,33 @@ def fit(
     bar.close()
     model.load_state_dict(best)
     model.settle(train)
-    scale_to_unit(model)
+    if options.objective == "softmax":
+        model.to_unit_rows()
+    else:
+        scale_to_unit(model)
     return model.requires_grad_(False), history
+
+
+def start_from_spectrum(model: LightGCN, adjacency: torch.Tensor) -> None:
+    """Sets the tables to the graph's leading singular vectors, from which a few epochs suffice.
+
+    Args:
+        model: tables of width d, overwritten.
+        adjacency: A_hat; its user-item block R = U S V' gives U S^1/2 and V S^1/2. Where the graph is smaller than d, the last
+            columns keep their random start.
+    """
+    entries = adjacency.to_sparse_coo().coalesce()
+    rows, columns = entries.indices()
+    block = rows < model.num_users
+    places = torch.stack([rows[block], columns[block] - model.num_users])
+    shape = (model.num_users, model.num_items)
+    width = min(model.user_embeddings.shape[1], *shape)
+    with torch.no_grad():
+        left, values, right = torch.svd_lowrank(
+            torch.sparse_coo_tensor(places, entries.values()[block], shape), q=width, niter=4
+        )
+        model.user_embeddings[:, :width] = left * values.sqrt()
+        model.item_embeddings[:, :width] = right * values.sqrt()
 
 
 def scale_to_unit(model: LightGCN) -> None:
@@ -147,17 +176,26 @@ def _objective(options: EncodeOptions) -> Callable[[LightGCN, torch.Tensor, torc
 
     def softmax(model: LightGCN, adjacency: torch.Tensor, edges: torch.Tensor) -> torch.Tensor:
         users, items = model.propagate(adjacency=adjacency)
-        return softmax_loss(F.embedding(edges[0], users), items, edges[1], options.temperature)
+        sampled = torch.randperm(model.num_items)[: options.negatives]
+        rows = (F.embedding(edges[0], users), F.embedding(edges[1], items), F.embedding(sampled, items))
+        return softmax_loss(*rows, edges[1].unsqueeze(1) == sampled, options.temperature)
 
     return {"bpr": bpr, "softmax": softmax}[options.objective]
 
 
 @torch.no_grad()
 def _validation_score(
-    model: LightGCN, adjacency: torch.Tensor, train: torch.Tensor, validation: torch.Tensor, fallback: float
+    model: LightGCN,
+    adjacency: torch.Tensor,
+    train: torch.Tensor,
+    validation: torch.Tensor,
+    options: EncodeOptions,
+    fallback: float,
 ) -> float:
     """Validation ndcg@20; the negative loss where there is no validation edge."""
     if validation.shape[1] == 0:
         return fallback
     users, items = model.propagate(adjacency=adjacency)
+    if options.objective == "softmax":
+        users, items = F.normalize(users, dim=1), F.normalize(items, dim=1)
     return ranking_metrics(users, items, train, validation)["ndcg@20"]

@@ -39,7 +39,7 @@ def test_wrong_recipes_are_refused(tmp_path, text, message):
 
 
 def test_unknown_recipe_and_override_are_refused():
-    with pytest.raises(DataError, match="one of demo, found 'nothing'"):
+    with pytest.raises(DataError, match="one of demo, small, found 'nothing'"):
         read_recipe("nothing")
     with pytest.raises(DataError, match="did you mean 'injection'"):
         read_recipe("demo", {"injektion": "input"})
