@@ -41,7 +41,7 @@ class Explainer:
                 f"{model}: expected a model folder that `xrec train` left, or a Hub id, found none "
                 f"({str(error).splitlines()[0]})"
             ) from error
-        if not (self.model.config.num_users and self.processor._users):
+        if not (self.model.config.num_users and self.processor.users):
             raise DataError(f"{model}: expected the tables of users and items, found none; train again with `xrec train`")
         self.batch_size, self.max_new_tokens = batch_size, max_new_tokens
         tables = apply_signal(dict(self.model.lightgcn.state_dict()), signal)
@@ -77,7 +77,8 @@ class Explainer:
         bar = tqdm(total=len(rows), desc="explain", unit="pair", disable=not progress)
         for start in range(0, len(rows), self.batch_size):
             part = order[start : start + self.batch_size]
-            batch = self.processor(item_id=[rows[i]["item_id"] for i in part], **{key: [rows[i][key] for i in part]})
+            asked: dict[str, Any] = {name: [rows[i][name] for i in part] for name in ("item_id", key)}
+            batch = self.processor(**asked)
             for index, text in zip(part, self._answer(batch), strict=True):
                 texts[index] = text
             bar.update(len(part))
@@ -85,8 +86,8 @@ class Explainer:
         return texts
 
     def _prompt_length(self, row: dict[str, Any]) -> int:
-        item = self.processor._items[self.processor.item_index(row["item_id"])]
-        user = self.processor._users[self.processor.user_index(row["user_id"])] if "user_id" in row else {"user_profile": ""}
+        item = self.processor.items[self.processor.item_index(row["item_id"])]
+        user = self.processor.users[self.processor.user_index(row["user_id"])] if "user_id" in row else {"user_profile": ""}
         return len(item["title"]) + len(item["item_profile"] or "") + len(user["user_profile"] or "")
 
     @torch.no_grad()

@@ -250,10 +250,14 @@ class XRecPreTrainedModel(PreTrainedModel):
         settings = XRecConfig(text_config=language_model.config, attn_implementation=implementation, **config)
         model = cls(settings, language_model=language_model)
         model.generation_config = language_model.generation_config
-        markers = [token for token in (model.config.user_token_id, model.config.item_token_id) if token is not None]
-        if markers:
-            model.generation_config.suppress_tokens = markers
+        model.suppress_markers()
         return model.eval()
+
+    def suppress_markers(self) -> None:
+        """Keeps the model from writing marker tokens, by its generation configuration."""
+        markers = [token for token in (self.config.user_token_id, self.config.item_token_id) if token is not None]
+        if markers and self.generation_config is not None:
+            self.generation_config.suppress_tokens = markers
 
 
 __all__ = ["BEYOND_MARKERS", "SIGNAL_ARGUMENTS", "XRecPreTrainedModel", "find_cache"]

@@ -82,7 +82,7 @@ def load_adapter_checkpoint(
     model.name_or_path = str(path)
     if model.can_generate():
         model.generation_config = language_model.generation_config
-        model.generation_config.suppress_tokens = [config.user_token_id, config.item_token_id]
+        model.suppress_markers()
     model.eval()
     return (model, {"missing_keys": [], "unexpected_keys": []}) if report else model
 

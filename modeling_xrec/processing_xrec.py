@@ -75,6 +75,16 @@ class XRecProcessor(ProcessorMixin):
         self._item_index = {row["item_id"]: index for index, row in enumerate(self._items)}
 
     @property
+    def users(self) -> list[dict[str, str]]:
+        """Rows of the catalogue's users, in the order of the model's table."""
+        return self._users
+
+    @property
+    def items(self) -> list[dict[str, str]]:
+        """Rows of the catalogue's items, in the order of the model's table."""
+        return self._items
+
+    @property
     def user_token_id(self) -> int:
         """Token id of the user marker."""
         return self.tokenizer.convert_tokens_to_ids(USER_MARKER)
@@ -196,7 +206,7 @@ class XRecProcessor(ProcessorMixin):
         user_id: str | Sequence[str] | None = None,
         item_id: str | Sequence[str] | None = None,
         history: Sequence[Sequence[str]] | None = None,
-        **kwargs: Any,
+        return_tensors: str = "pt",
     ) -> BatchFeature:
         """Inputs of `generate` for one pair or many.
 
@@ -205,15 +215,17 @@ class XRecProcessor(ProcessorMixin):
             item_id: an item of the catalogue, or a list of the same length.
             history: in place of `user_id`, for users that the model does not know: for each the ids of items it liked.
                 The caller passes `user_embeds=model.lightgcn.fold_in(batch.pop("histories"))`.
-            kwargs: none is used.
+            return_tensors: `"pt"`, the only kind there is.
 
         Returns:
             `input_ids`, `attention_mask` `(batch, length)` padded on the left, `item_ids` `(batch,)`, and `user_ids`
             `(batch,)` or `histories`, lists of item indices.
 
         Raises:
-            ValueError: both or neither of user and history, lengths that differ, an unknown id.
+            ValueError: both or neither of user and history, lengths that differ, an unknown id, other tensors.
         """
+        if return_tensors != "pt":
+            raise ValueError(f"expected return_tensors='pt', found {return_tensors!r}; leave it out.")
         if (user_id is None) == (history is None) or item_id is None:
             raise ValueError("expected item_id and either user_id or history; give exactly these.")
         items = [item_id] if isinstance(item_id, str) else list(item_id)
@@ -234,10 +246,6 @@ class XRecProcessor(ProcessorMixin):
         else:
             batch["histories"] = [[self.item_index(item) for item in one] for one in who]
         return batch
-
-    def to_dict(self) -> dict[str, Any]:
-        """The processor's configuration; the catalogue is written to files of its own."""
-        return {name: value for name, value in super().to_dict().items() if name not in CATALOGUE_FILES}
 
     def save_pretrained(self, save_directory: Any, push_to_hub: bool = False, **kwargs: Any) -> list[str]:
         """Saves tokenizer, configuration, and the catalogue as `users.json` and `items.json`."""
