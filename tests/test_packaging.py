@@ -1,6 +1,7 @@
 import ast
 import subprocess
 import sys
+import sysconfig
 import tomllib
 import zipfile
 from pathlib import Path
@@ -91,9 +92,12 @@ def test_the_wheel_holds_every_file_and_works_in_a_clean_environment(tmp_path):
             assert f"{name}/{path.name}" in names
     assert "xrec_training/recipes/demo.yaml" in names
     assert {entry.split("/")[0] for entry in names if ".dist-info" not in entry} == OURS
-    subprocess.run([sys.executable, "-m", "venv", "--system-site-packages", tmp_path / "venv"], check=True)
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
     python = tmp_path / "venv" / "bin" / "python"
     subprocess.run([python, "-m", "pip", "install", "--no-deps", "--quiet", wheel], check=True)
+    # The dependencies come from this environment; its editable install does not, since no .pth file is read from PYTHONPATH.
+    environment = {"PYTHONPATH": sysconfig.get_path("purelib"), "PATH": "", "HF_HUB_OFFLINE": "1"}
     for command in (["-m", "xrec_training.cli", "--help"], ["-c", "import modeling_xrec; print(modeling_xrec.__file__)"]):
-        result = subprocess.run([python, *command], capture_output=True, text=True, cwd=tmp_path)
+        result = subprocess.run([python, *command], capture_output=True, text=True, cwd=tmp_path, env=environment)
         assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith(str(tmp_path / "venv"))
