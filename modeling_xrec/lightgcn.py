@@ -64,11 +64,13 @@ class _SymmetricProduct(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, adjacency: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        """Product `(nodes, d)` of the symmetric sparse matrix `(nodes, nodes)` and rows `(nodes, d)`."""
         ctx.adjacency = adjacency
         return adjacency @ rows
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[None, torch.Tensor]:
+        """Gradient `(nodes, d)` of the rows; the matrix is constant."""
         return None, ctx.adjacency @ gradient
 
 

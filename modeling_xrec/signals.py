@@ -2,6 +2,7 @@
 
 import torch
 
+SIGNALS = ("graph", "permuted", "zero")
 PERMUTATION_SEED = 20_240_604
 
 
@@ -15,7 +16,12 @@ def apply_signal(tables: dict[str, torch.Tensor], signal: str) -> dict[str, torc
 
     Returns:
         New tables of the same names and shapes.
+
+    Raises:
+        ValueError: an unknown condition.
     """
+    if signal not in SIGNALS:
+        raise ValueError(f"expected a signal among {', '.join(SIGNALS)}, found {signal!r}; choose one")
     if signal == "graph":
         return dict(tables)
     if signal == "zero":

@@ -12,11 +12,11 @@ from typing import Any
 import yaml
 
 from modeling_xrec.processing_xrec import DEFAULT_PROMPT
+from modeling_xrec.signals import SIGNALS
 from xrec_dataset_builder.errors import DataError
 
 from .scratch_backbone import ScratchOptions
 
-SIGNALS = ("graph", "permuted", "zero")
 SCRATCH = "scratch"
 _SCIENTIFIC = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 # Fields of XRecConfig that a run derives from its inputs.

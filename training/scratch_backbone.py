@@ -1,7 +1,8 @@
 """A small backbone trained from scratch, for where no pre-trained one can be had: text only, never the graph.
 
-It sees the same prompts and explanations as the fine-tuning, its markers being ordinary tokens that say nothing. Afterwards it
-is frozen, so that all that XRec adds must come in through the adapters, as with a downloaded backbone.
+It sees the fine-tuning's prompts and explanations, in which the markers say nothing, and some with keywords in a marker's
+place (`BackboneTexts`). Afterwards it is frozen, so that all that XRec adds must come in through the adapters, as with a
+downloaded backbone.
 """
 
 import hashlib

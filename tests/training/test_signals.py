@@ -26,3 +26,8 @@ def test_conditions():
         assert sorted(table.tolist()) == TABLES[f"{side}_embeddings"].tolist()
         assert (table != TABLES[f"{side}_embeddings"]).any(dim=1).all()
         assert torch.equal(permuted[f"{side}_fold_in"], table + 100)
+
+
+def test_an_unknown_condition_is_refused():
+    with pytest.raises(ValueError, match="expected a signal among graph, permuted, zero, found 'louder'"):
+        apply_signal(TABLES, "louder")
