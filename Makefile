@@ -4,10 +4,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test test-slow quality format wheel-test clean
+.PHONY: help demo test test-slow test-quantization quality bench-injection format wheel-test clean
 
 help:  ## show this help
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -26,6 +26,16 @@ test: $(INSTALLED)  ## environment, the main job, and all tests
 test-slow: $(INSTALLED)  ## the tests that take minutes
 	$(BIN)/pytest -m slow
 
+QUANTIZATION := .quantization
+
+# In a folder of their own: transformers imports torchao wherever it finds it, at a cost to every other command.
+$(QUANTIZATION): constraints.txt $(INSTALLED)
+	$(BIN)/pip install --quiet --no-deps --upgrade --target $@ -c constraints.txt bitsandbytes torchao
+	touch $@
+
+test-quantization: $(INSTALLED) $(QUANTIZATION)  ## backbones in 4 and 8 bits: bitsandbytes and torchao
+	PYTHONPATH=$(QUANTIZATION) $(BIN)/pytest -m quantization
+
 quality: $(INSTALLED)  ## lint, format check, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -35,8 +45,11 @@ format: $(INSTALLED)  ## format and mend what can be mended
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+bench-injection: $(INSTALLED)  ## what the injection costs, and what a batch gains; a quarter of an hour
+	$(BIN)/python benchmarks/injection_speed.py
+
 wheel-test: $(INSTALLED)  ## build the wheel and use it in a clean environment
 	$(BIN)/pytest -m wheel
 
 clean:  ## remove what the targets made
-	rm -rf $(VENV) demo build dist *.egg-info
+	rm -rf $(VENV) $(QUANTIZATION) demo build dist *.egg-info

@@ -1,28 +1,22 @@
 """What `XRecModel` and `XRecForCausalLM` share: children, freezing, where the signal enters, and checkpoints."""
 
+import copy
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedModel
 
-from .checkpoint_xrec import load_adapter_checkpoint, load_full_checkpoint, resolve_config
+from .checkpoint_xrec import is_adapter_key, load_checkpoint, names_not_saved, save_checkpoint
 from .collaborative_adapter import MixtureOfExpertsAdapter
 from .configuration_xrec import XRecConfig
-from .layer_injection import ARGUMENT, install_injection
+from .layer_injection import install_injection
 from .lightgcn import LightGCN
 from .marker_placement import find_markers, pick_embeddings, replace_at
 
-BACKBONE_PREFIX = "language_model."
 SIGNAL_ARGUMENTS = ("user_ids", "item_ids", "user_embeds", "item_embeds", "marker_columns")
-AUTO_MAP = {"AutoModel": "modeling_xrec.XRecModel", "AutoModelForCausalLM": "modeling_xrec.XRecForCausalLM"}
 BEYOND_MARKERS = -1
 """`chunk_start` of a call whose tokens all come after the prompt: no marker, no signal."""
-
-
-def is_backbone_key(name: str) -> bool:
-    """Whether a parameter or buffer belongs to the frozen backbone; all others are XRec's own and are saved."""
-    return name.startswith(BACKBONE_PREFIX)
 
 
 def find_cache(kwargs: dict[str, Any]) -> Any:
@@ -45,6 +39,9 @@ class XRecPreTrainedModel(PreTrainedModel):
     _supports_attention_backend = True
     _can_compile_fullgraph = True
     _skip_keys_device_placement = ["past_key_values", "cache"]
+    _keys_to_ignore_on_load_missing = [r"^lightgcn\."]  # the tables have a file of their own
+    # The adapters and tables are small, and bfloat16 would round away most of a training step.
+    _keep_in_fp32_modules_strict = ["user_adapter", "item_adapter", "lightgcn", "injection_scale"]
 
     def __init__(self, config: XRecConfig, language_model: PreTrainedModel | None = None) -> None:
         if language_model is not None:
@@ -54,6 +51,11 @@ class XRecPreTrainedModel(PreTrainedModel):
             config._attn_implementation = implementation
         super().__init__(config)
         if language_model is None:
+            if config.get_text_config().model_type not in CONFIG_MAPPING:
+                raise ValueError(
+                    f"the backbone's type {config.get_text_config().model_type!r} is not among those of transformers, so its weights "
+                    "cannot be part of this checkpoint; set base_model_name_or_path, or pass language_model."
+                )
             language_model = AutoModelForCausalLM.from_config(config.text_config)
         self.language_model = language_model
         hidden_size = language_model.config.get_text_config().hidden_size
@@ -68,14 +70,18 @@ class XRecPreTrainedModel(PreTrainedModel):
                 f"injection={config.injection!r} needs user_token_id and item_token_id, found {config.user_token_id} and "
                 f"{config.item_token_id}; give the marker tokens' ids, or use injection='none'."
             )
-        install_injection(language_model, config.injection)
+        self.injection_plan = install_injection(language_model, config.injection)
+        self.injection_scale = None
+        if config.injection_scale == "learned":
+            self.injection_scale = nn.Parameter(torch.zeros(self.injection_plan.layers, self.injection_plan.parts))
         self.post_init()
         self.freeze()
+        self._keys_to_ignore_on_save = names_not_saved(self)
 
     def freeze(self) -> None:
-        """Leaves only the adapters trainable: the backbone and the graph's tables keep their values."""
+        """Leaves only XRec's own weights trainable: the backbone and the graph's tables keep their values."""
         for name, parameter in self.named_parameters():
-            parameter.requires_grad_(not is_backbone_key(name) and not name.startswith("lightgcn."))
+            parameter.requires_grad_(is_adapter_key(name))
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -83,6 +89,22 @@ class XRecPreTrainedModel(PreTrainedModel):
             module.reset_parameters()
             for buffer in module.buffers(recurse=False):
                 buffer.zero_()
+        elif module is self and self.injection_scale is not None:
+            self.injection_scale.zero_()
+
+    def set_tables(self, lightgcn: LightGCN) -> None:
+        """Gives the model a graph's tables; the configuration follows their sizes."""
+        self.lightgcn = lightgcn.requires_grad_(False)
+        self.config.num_users, self.config.num_items = lightgcn.num_users, lightgcn.num_items
+        self._keys_to_ignore_on_save = names_not_saved(self)
+
+    def activation_checkpointing_enable(self, activation_checkpointing_kwargs: dict | None = None, **kwargs: Any) -> None:
+        """As in transformers; refuses reentrant checkpointing, which cannot share one adapter output among all layers."""
+        if (activation_checkpointing_kwargs or {}).get("use_reentrant"):
+            raise ValueError(
+                "expected use_reentrant=False, found True: every layer reads the same adapted vectors; leave it out."
+            )
+        super().activation_checkpointing_enable(activation_checkpointing_kwargs, **kwargs)
 
     def get_input_embeddings(self) -> nn.Module:
         """The backbone's token embedding."""
@@ -159,10 +181,10 @@ class XRecPreTrainedModel(PreTrainedModel):
         columns = columns.clamp(0, input_ids.shape[1] - 1)
         vectors = self.collaborative_vectors(**signal).to(embeds.device, embeds.dtype)
         vectors = torch.where(here.unsqueeze(-1), vectors, torch.zeros_like(vectors))
-        inputs: dict[str, Any] = {"inputs_embeds": replace_at(embeds, columns, vectors, here)}
-        if self.config.injection in ("qkv", "attention"):
-            inputs[ARGUMENT] = (columns, vectors * self.config.injection_scale)
-        return inputs
+        inputs = {"inputs_embeds": replace_at(embeds, columns, vectors, here)}
+        if isinstance(self.config.injection_scale, float | int) and self.config.injection_scale != 1:
+            vectors = vectors * self.config.injection_scale
+        return inputs | self.injection_plan.arguments(columns, vectors, self.injection_scale)
 
     def inputs_for_backbone(
         self,
@@ -197,32 +219,31 @@ class XRecPreTrainedModel(PreTrainedModel):
         return self.backbone_inputs(input_ids, marker_columns, chunk_start, **signal)
 
     def _within_vocabulary(self, input_ids: torch.Tensor) -> torch.Tensor:
-        """Token ids with those beyond the embedding table set to 0: markers may lie there, and need no row."""
+        """Token ids with markers beyond the embedding table set to 0: they need no row, since it would never be read."""
         table: Any = self.get_input_embeddings().weight
+        if max(self.config.user_token_id or 0, self.config.item_token_id or 0) < table.shape[0]:
+            return input_ids
         return input_ids.masked_fill(input_ids >= table.shape[0], 0)
 
     def save_pretrained(self, save_directory: Any, **kwargs: Any) -> None:
-        """Saves an adapter-sized checkpoint when `config.base_model_name_or_path` is set, else a full one."""
-        adapter_only = self.config.base_model_name_or_path is not None
-        # Saving one class registers that one only; a checkpoint serves both.
-        self.config.auto_map = {**(getattr(self.config, "auto_map", None) or {}), **AUTO_MAP}
-        # At save time, because quantisation adds keys after loading.
-        self._keys_to_ignore_on_save = {k for k in self.state_dict() if is_backbone_key(k)} if adapter_only else None
-        super().save_pretrained(save_directory, **kwargs)
+        """Saves an adapter-sized checkpoint when `config.base_model_name_or_path` is set, else a full one.
+
+        Takes the arguments of `PreTrainedModel.save_pretrained`. Beside `model.safetensors` it writes the graph's tables
+        (`collaborative.safetensors`), `checksums.json` and the code files.
+        """
+        save_checkpoint(self, super().save_pretrained, save_directory, **kwargs)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, config: Any = None, **kwargs: Any) -> Any:
         """Loads a full checkpoint, or an adapter-sized one that is completed from its base model.
 
         Takes the arguments of `PreTrainedModel.from_pretrained`; `trust_remote_code` is passed on to the base model as given.
+        With `load_tables=False` the graph's tables stay away, for callers who pass `user_embeds` and `item_embeds`.
 
         Raises:
-            ValueError: a weight is missing or unexpected; nothing is ever left at random values.
+            ValueError: a weight is missing, unexpected, damaged or not finite; nothing is ever left at random values.
         """
-        config, kwargs = resolve_config(XRecConfig, pretrained_model_name_or_path, config, kwargs)
-        if config.base_model_name_or_path is None:
-            return load_full_checkpoint(super().from_pretrained, pretrained_model_name_or_path, args, config, kwargs)
-        return load_adapter_checkpoint(cls, pretrained_model_name_or_path, config, kwargs, is_backbone_key)
+        return load_checkpoint(cls, super().from_pretrained, pretrained_model_name_or_path, args, config, kwargs)
 
     @classmethod
     def from_backbone(
@@ -236,9 +257,10 @@ class XRecPreTrainedModel(PreTrainedModel):
 
         Args:
             backbone: Hub id, local folder, or a loaded causal language model.
-            revision: commit of a Hub id; recorded in the configuration.
+            revision: branch, tag or commit of a Hub id; the commit it stands for is recorded in the configuration.
             backbone_kwargs: more arguments for `AutoModelForCausalLM.from_pretrained` (dtype, device_map, ...).
-            config: fields of `XRecConfig`; `base_model_name_or_path` may be given to save adapter-sized checkpoints.
+            config: fields of `XRecConfig`. `base_model_name_or_path` is a Hub id or folder by default where one is given, so
+                that checkpoints are adapter-sized; None makes them full.
 
         Returns:
             The model, in evaluation mode.
@@ -246,10 +268,12 @@ class XRecPreTrainedModel(PreTrainedModel):
         language_model: Any = backbone
         if isinstance(backbone, str):
             language_model = AutoModelForCausalLM.from_pretrained(backbone, revision=revision, **(backbone_kwargs or {}))
+            config.setdefault("base_model_name_or_path", backbone)
+            config.setdefault("base_model_revision", getattr(language_model.config, "_commit_hash", None) or revision)
         implementation = language_model.config._attn_implementation
         settings = XRecConfig(text_config=language_model.config, attn_implementation=implementation, **config)
         model = cls(settings, language_model=language_model)
-        model.generation_config = language_model.generation_config
+        model.generation_config = copy.deepcopy(language_model.generation_config)
         model.suppress_markers()
         return model.eval()
 

@@ -1,15 +1,111 @@
-"""Loading of full and adapter-sized checkpoints, so that no weight is ever left at a random value."""
+"""Saving and loading of full and adapter-sized checkpoints, so that no weight is ever left at a random value."""
 
+import copy
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file
+import torch
 from transformers import AutoModelForCausalLM, PreTrainedConfig
-from transformers.utils import cached_file
 
-WEIGHTS_NAME = "model.safetensors"
-# Arguments of from_pretrained that say where and how to fetch files.
-_FETCH_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "token")
+from .checkpoint_files import (
+    TABLES_NAME,
+    WEIGHTS_NAME,
+    CheckpointSource,
+    names,
+    save_checksums,
+    save_tables,
+    verify,
+)
+from .configuration_xrec import XRecConfig
+from .layer_injection import install_injection
+from .lightgcn import LightGCN
+
+BACKBONE_PREFIX, TABLES_PREFIX = "language_model.", "lightgcn."
+AUTO_MAP = {"AutoModel": "modeling_xrec.XRecModel", "AutoModelForCausalLM": "modeling_xrec.XRecForCausalLM"}
+
+
+def is_adapter_key(name: str) -> bool:
+    """Whether a weight is XRec's own to train: these alone are trainable, and an adapter-sized file holds exactly these."""
+    return not name.startswith((BACKBONE_PREFIX, TABLES_PREFIX))
+
+
+def names_not_saved(model: Any) -> set[str]:
+    """Weights that `model.safetensors` leaves out: the tables have their own file, an adapter-sized one needs no backbone.
+
+    Asked at save time too, because quantisation adds keys after loading.
+    """
+    full = model.config.base_model_name_or_path is None
+    return {
+        name for name in model.state_dict() if not is_adapter_key(name) and not (full and name.startswith(BACKBONE_PREFIX))
+    }
+
+
+def save_checkpoint(
+    model: Any,
+    save: Callable,
+    folder: Any,
+    state_dict: dict[str, torch.Tensor] | None = None,
+    max_shard_size: int | str = "50GB",
+    is_main_process: bool = True,
+    push_to_hub: bool = False,
+    **kwargs: Any,
+) -> None:
+    """Saves weights, tables, checksums and code.
+
+    Args:
+        model: an XRec model.
+        save: transformers' own `save_pretrained` of this model.
+        folder: where to.
+        state_dict: weights to save; the model's own when None.
+        max_shard_size: largest file.
+        is_main_process: whether this process writes.
+        push_to_hub: whether to push the folder's contents afterwards.
+        kwargs: more arguments of `save_pretrained`.
+    """
+    if push_to_hub:
+        repo_id = kwargs.pop("repo_id", Path(folder).name)
+    # Saving one class registers that one only; a checkpoint serves both.
+    model.config.auto_map = {**(getattr(model.config, "auto_map", None) or {}), **AUTO_MAP}
+    model._keys_to_ignore_on_save = names_not_saved(model)
+    save(folder, state_dict=state_dict, max_shard_size=max_shard_size, is_main_process=is_main_process, **kwargs)
+    if not is_main_process:
+        return
+    weights = model.state_dict() if state_dict is None else state_dict
+    tables = {name.removeprefix(TABLES_PREFIX): weights[name] for name in weights if name.startswith(TABLES_PREFIX)}
+    if model.config.num_users or model.config.num_items:
+        save_tables(Path(folder), tables, max_shard_size)
+    save_checksums(Path(folder), {name: weights[name] for name in weights if not name.startswith(BACKBONE_PREFIX)})
+    if push_to_hub:
+        model.push_to_hub(repo_id, max_shard_size=max_shard_size, **kwargs)
+
+
+def load_checkpoint(model_class: Any, load: Callable, path: Any, args: tuple, config: Any, kwargs: dict[str, Any]) -> Any:
+    """Loads a checkpoint of either size and its tables.
+
+    Args:
+        model_class: class to build.
+        load: transformers' own `from_pretrained` of that class.
+        path: Hub id or folder.
+        args: positional arguments of `from_pretrained`.
+        config: configuration given by the caller, or None.
+        kwargs: arguments of `from_pretrained`, and `load_tables`.
+
+    Returns:
+        The model; with `output_loading_info=True`, the model and that information.
+    """
+    report, with_tables = kwargs.pop("output_loading_info", False), kwargs.pop("load_tables", True)
+    config, kwargs = resolve_config(XRecConfig, path, config, kwargs)
+    num_users, num_items = config.num_users, config.num_items
+    config.num_users = config.num_items = 0  # the tables come last, and are never drawn at random first
+    if config.base_model_name_or_path is None:
+        model, info = load_full_checkpoint(load, path, args, config, kwargs)
+    else:
+        model, info = load_adapter_checkpoint(model_class, path, config, kwargs)
+    if with_tables:
+        load_tables(model, CheckpointSource(path, **kwargs), num_users, num_items)
+    model.freeze()
+    return (model, info) if report else model
 
 
 def resolve_config(config_class: Any, path: Any, config: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
@@ -25,70 +121,107 @@ def resolve_config(config_class: Any, path: Any, config: Any, kwargs: dict[str, 
         Configuration and remaining arguments.
     """
     # Loaded as remote code, the configuration's class may be another copy of the same file.
-    if isinstance(config, PreTrainedConfig):
-        return config, kwargs
-    fetch = {name: kwargs[name] for name in (*_FETCH_ARGUMENTS, "revision") if name in kwargs}
-    config = config_class.from_pretrained(path if config is None else config, **fetch)
-    for name in [name for name in kwargs if name in config_class.__dataclass_fields__ and name != "dtype"]:
-        setattr(config, name, kwargs.pop(name))
+    if not isinstance(config, PreTrainedConfig):
+        fetch = {name: kwargs[name] for name in CheckpointSource.FETCH_ARGUMENTS if name in kwargs}
+        config = config_class.from_pretrained(path if config is None else config, **fetch)
+        for name in [name for name in kwargs if name in config_class.__dataclass_fields__ and name != "dtype"]:
+            setattr(config, name, kwargs.pop(name))
+    # One commit for every file of this load, however the branch moves meanwhile.
+    if commit := getattr(config, "_commit_hash", None):
+        kwargs["revision"] = commit
     return config, kwargs
 
 
-def load_full_checkpoint(load: Callable, path: Any, args: tuple, config: Any, kwargs: dict[str, Any]) -> Any:
+def load_full_checkpoint(load: Callable, path: Any, args: tuple, config: Any, kwargs: dict[str, Any]) -> tuple[Any, dict]:
     """Loads a full checkpoint by transformers' own means and refuses one that does not fill every weight.
 
+    Returns:
+        The model and transformers' loading information.
+
     Raises:
-        ValueError: a weight is missing, unexpected or of another shape.
+        ValueError: a weight is missing, unexpected, of another shape, damaged or not finite.
     """
-    report = kwargs.pop("output_loading_info", False)
+    source = CheckpointSource(path, **kwargs)
     model, info = load(path, *args, config=config, output_loading_info=True, **kwargs)
-    wrong = {
-        name: sorted(map(str, info[name])) for name in ("missing_keys", "unexpected_keys", "mismatched_keys") if info[name]
-    }
+    wrong = {name: info[name] for name in ("missing_keys", "unexpected_keys", "mismatched_keys") if info[name]}
     if wrong:
         raise ValueError(
-            f"{path} does not hold this model's weights: {_shorten(wrong)}; save it again with save_pretrained, or, for an "
+            f"{path} does not hold this model's weights: {names(wrong)}; save it again with save_pretrained, or, for an "
             "adapter-sized checkpoint, set base_model_name_or_path in its config.json."
         )
-    model.freeze()
-    return (model, info) if report else model
+    verify(source, source.tensors(WEIGHTS_NAME, is_adapter_key))
+    # Quantisation puts new linear layers in the place of those that were hooked.
+    model.injection_plan = install_injection(model.language_model, config.injection)
+    return model, info
 
 
-def load_adapter_checkpoint(
-    model_class: Any, path: Any, config: Any, kwargs: dict[str, Any], is_backbone_key: Callable[[str], bool]
-) -> Any:
-    """Loads the base model at its pinned revision, then the adapters and tables of an adapter-sized checkpoint.
+def load_adapter_checkpoint(model_class: Any, path: Any, config: Any, kwargs: dict[str, Any]) -> tuple[Any, dict]:
+    """Loads the base model at its pinned revision, then the adapters of an adapter-sized checkpoint.
+
+    Returns:
+        The model and empty loading information.
 
     Raises:
-        ValueError: a weight of ours is missing, or the file holds one that is not ours.
+        ValueError: a weight of ours is missing, damaged or not finite, or the file holds one that is not ours.
     """
-    fetch = {name: kwargs[name] for name in _FETCH_ARGUMENTS if name in kwargs}
-    weights = load_file(cached_file(path, WEIGHTS_NAME, revision=kwargs.pop("revision", None), **fetch))
-    report = kwargs.pop("output_loading_info", False)
+    source = CheckpointSource(path, **kwargs)
+    weights = source.tensors(WEIGHTS_NAME)
+    base = {name: value for name, value in kwargs.items() if name not in ("revision", "subfolder")}
     language_model = AutoModelForCausalLM.from_pretrained(
-        config.base_model_name_or_path, revision=config.base_model_revision, **kwargs
+        config.base_model_name_or_path, revision=config.base_model_revision, **base
     )
     model = model_class(config, language_model=language_model)
-    own = {name for name in model.state_dict() if not is_backbone_key(name)}
-    wrong = {"missing": sorted(own - set(weights)), "unexpected": sorted(set(weights) - own)}
-    if wrong["missing"] or wrong["unexpected"]:
+    own = {name for name in model.state_dict() if is_adapter_key(name)}
+    wrong = {"missing": own - set(weights), "unexpected": set(weights) - own}
+    if any(wrong.values()):
         raise ValueError(
-            f"{path} is not an adapter checkpoint of this model: {_shorten(wrong)}; save it again with save_pretrained."
+            f"{path} is not an adapter checkpoint of this model: {names(wrong)}; save it again with save_pretrained."
         )
+    verify(source, weights)
     model.load_state_dict(weights, strict=False)
     device = language_model.get_input_embeddings().weight.device
-    for name in ("user_adapter", "item_adapter", "lightgcn"):
-        getattr(model, name).to(device)
+    for name, parameter in model.named_parameters():
+        if is_adapter_key(name):
+            parameter.data = parameter.data.to(device)
     model.name_or_path = str(path)
     if model.can_generate():
-        model.generation_config = language_model.generation_config
+        model.generation_config = copy.deepcopy(language_model.generation_config)
         model.suppress_markers()
-    model.eval()
-    return (model, {"missing_keys": [], "unexpected_keys": []}) if report else model
+    return model.eval(), {"missing_keys": set(), "unexpected_keys": set(), "mismatched_keys": set(), "error_msgs": []}
 
 
-def _shorten(problems: dict[str, list[str]]) -> str:
-    return ", ".join(f"{len(keys)} {kind} (such as {keys[0]})" for kind, keys in problems.items() if keys)
+def load_tables(model: Any, source: CheckpointSource, num_users: int, num_items: int) -> None:
+    """Gives a model the graph's tables of its checkpoint.
+
+    Args:
+        model: the model, built without tables.
+        source: the checkpoint.
+        num_users: users that the configuration announces.
+        num_items: items that the configuration announces.
+
+    Raises:
+        ValueError: the tables are missing, of other sizes than announced, damaged or not finite.
+    """
+    if num_users == num_items == 0:
+        return
+    if source.find(TABLES_NAME) is None and source.find(f"{TABLES_NAME}.index.json") is None:
+        raise ValueError(
+            f"{source.path} has no {TABLES_NAME}, and its configuration announces {num_users} users and {num_items} items; "
+            "load with load_tables=False and pass user_embeds and item_embeds."
+        )
+    tables = source.tensors(TABLES_NAME)
+    with torch.device("meta"):
+        lightgcn = LightGCN(num_users, num_items, model.config.collaborative_dim)
+    expected = {name: tuple(table.shape) for name, table in lightgcn.state_dict().items()}
+    found = {name: tuple(table.shape) for name, table in tables.items()}
+    if expected != found:
+        raise ValueError(
+            f"{TABLES_NAME} in {source.path} holds {found}, expected {expected}; save it again with save_pretrained."
+        )
+    verify(source, {TABLES_PREFIX + name: table for name, table in tables.items()})
+    device = model.get_input_embeddings().weight.device
+    lightgcn.load_state_dict({name: table.to(device) for name, table in tables.items()}, assign=True)
+    model.set_tables(lightgcn)
 
 
-__all__ = ["load_adapter_checkpoint", "load_full_checkpoint", "resolve_config"]
+__all__ = ["is_adapter_key", "load_checkpoint", "names_not_saved", "save_checkpoint"]

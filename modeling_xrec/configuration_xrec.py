@@ -1,11 +1,12 @@
 """Configuration of an XRec model: a language-model backbone plus what the paper adds to it."""
 
 import difflib
+import math
 from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
 from transformers.configuration_utils import PreTrainedConfig, SubConfigSpec
-from transformers.models.auto.configuration_auto import AutoConfig
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING, AutoConfig
 
 # What transformers itself writes into config.json besides the declared fields.
 _LIBRARY_KEYS = {
@@ -28,7 +29,9 @@ class XRecConfig(PreTrainedConfig):
         injection: where the adapted vector goes besides the marker's token embedding: `"qkv"` (the paper: the outputs of
             the q, k and v projections of every layer), `"attention"` (the attention's input of every layer), `"input"`
             (nowhere else), `"none"` (nowhere at all: the plain backbone). Default `"qkv"`.
-        injection_scale: factor on what is injected into the layers; the token embedding is not scaled. Default 1.0.
+        injection_scale: factor on what is injected into the layers (the token embedding is not scaled): any finite number, or
+            `"learned"`: one trained number for each layer and each of q, k and v (for `"attention"`, each layer), from 0, so
+            that an untrained model equals one with `injection="input"`. Default 1.0, the paper's.
         user_token_id: token id of the user marker. Required unless `injection="none"`.
         item_token_id: token id of the item marker. Required unless `injection="none"`.
         markers_per_side: marker tokens for the user, and as many for the item, in every prompt. Default 1.
@@ -49,7 +52,7 @@ class XRecConfig(PreTrainedConfig):
     num_experts: int = 8
     adapter_dropout: float | int = 0.2
     injection: Literal["qkv", "attention", "input", "none"] = "qkv"
-    injection_scale: float | int = 1.0
+    injection_scale: float | int | Literal["learned"] = 1.0
     user_token_id: int | None = None
     item_token_id: int | None = None
     markers_per_side: int = 1
@@ -66,9 +69,18 @@ class XRecConfig(PreTrainedConfig):
             near = difflib.get_close_matches(name, sorted(self.__dataclass_fields__), n=1)
             hint = f"did you mean {near[0]!r}?" if near else "remove it."
             raise ValueError(f"XRecConfig has no field {name!r}; {hint}")
+        if isinstance(self.text_config, dict) and self.text_config.get("model_type", "llama") not in CONFIG_MAPPING:
+            self.text_config = self._foreign_config(self.text_config)
         super().__post_init__(**kwargs)
         if self.text_config is not None and getattr(self.text_config, "tie_word_embeddings", False):
             self.tie_word_embeddings = True
+
+    @staticmethod
+    def _foreign_config(values: dict) -> PreTrainedConfig:
+        """A backbone that brings its own code: its values as they are, until that code is loaded with the caller's consent."""
+        config = PreTrainedConfig(**{name: value for name, value in values.items() if name != "model_type"})
+        config.model_type = values["model_type"]
+        return config
 
     def validate_ranges(self) -> None:
         """Checks every number against its limits; called by the strict dataclass at construction and on save."""
@@ -76,7 +88,7 @@ class XRecConfig(PreTrainedConfig):
             "collaborative_dim": self.collaborative_dim >= 1,
             "num_experts": self.num_experts >= 1,
             "adapter_dropout": 0 <= self.adapter_dropout < 1,
-            "injection_scale": abs(self.injection_scale) < float("inf"),
+            "injection_scale": self.injection_scale == "learned" or math.isfinite(self.injection_scale),
             "markers_per_side": self.markers_per_side >= 1,
             "num_users": self.num_users >= 0,
             "num_items": self.num_items >= 0,
@@ -84,6 +96,10 @@ class XRecConfig(PreTrainedConfig):
         for name, holds in limits.items():
             if not holds:
                 raise ValueError(f"XRecConfig.{name}={getattr(self, name)!r} is out of range; see its documentation.")
+        if self.injection_scale == "learned" and self.injection not in ("qkv", "attention"):
+            raise ValueError(
+                f"injection_scale='learned' needs injection 'qkv' or 'attention', found {self.injection!r}; leave it at 1.0."
+            )
         if self.user_token_id is not None and self.user_token_id == self.item_token_id:
             raise ValueError(f"user_token_id and item_token_id are both {self.user_token_id}; use two different tokens.")
 

@@ -40,9 +40,9 @@ def replace_at(embeds: torch.Tensor, columns: torch.Tensor, vectors: torch.Tenso
     Returns:
         `(batch, length, hidden)`; the values of the vectors, bit for bit, at the markers, and of `embeds` elsewhere.
     """
-    is_marker = torch.zeros_like(embeds[..., 0]).scatter_add(1, columns, here.to(embeds.dtype))
-    placed = torch.zeros_like(embeds).scatter_add(1, columns.unsqueeze(-1).expand_as(vectors), vectors)
-    return torch.where(is_marker.unsqueeze(-1) > 0, placed, embeds)
+    is_marker = torch.zeros_like(embeds[..., 0]).scatter_add(1, columns, here.to(embeds.dtype)).bool()
+    emptied = embeds.masked_fill(is_marker.unsqueeze(-1), 0)
+    return emptied.scatter_add_(1, columns.unsqueeze(-1).expand_as(vectors), vectors)
 
 
 def pick_embeddings(side: str, ids: torch.Tensor | None, embeds: torch.Tensor | None, table: torch.Tensor) -> torch.Tensor:

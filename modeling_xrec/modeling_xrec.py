@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import GenerationMixin
+from transformers import GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 
 from .base_xrec import BEYOND_MARKERS, SIGNAL_ARGUMENTS, XRecPreTrainedModel, find_cache
@@ -65,6 +65,7 @@ class XRecForCausalLM(XRecPreTrainedModel, GenerationMixin):
         labels: torch.Tensor | None = None,
         marker_columns: torch.Tensor | None = None,
         chunk_start: int = 0,
+        position_ids: torch.Tensor | None = None,
         cache: Any = None,
         past_key_values: Any = None,
         logits_to_keep: int | torch.Tensor = 0,
@@ -83,11 +84,12 @@ class XRecForCausalLM(XRecPreTrainedModel, GenerationMixin):
             labels: `(batch, length)`, -100 where no loss is taken; shifted inside, as everywhere in transformers.
             marker_columns: columns of the markers in the whole prompt, for a prompt fed in chunks; see `marker_columns()`.
             chunk_start: prompt column of this call's first token; -1 for tokens after the prompt, which carry no signal.
+            position_ids: `(batch, length)`; counted by the backbone when None, by `generate` from the attention mask.
             cache: key-value cache (`past_key_values` in older versions of transformers).
             past_key_values: the same, under its older name.
             logits_to_keep: how many last positions to compute logits for; 0 for all.
             num_items_in_batch: number of labels over all accumulated batches, from `Trainer`.
-            **kwargs: passed on to the backbone (`position_ids`, `output_hidden_states`, ...).
+            **kwargs: passed on to the backbone (`output_hidden_states`, ...).
 
         Returns:
             `loss` (scalar), `logits` `(batch, length, vocabulary)` and the backbone's other outputs.
@@ -95,7 +97,7 @@ class XRecForCausalLM(XRecPreTrainedModel, GenerationMixin):
         Raises:
             ValueError: wrong markers, ids or embeddings; see `marker_columns()` and `collaborative_vectors()`.
         """
-        for name, value in (("cache", cache), ("past_key_values", past_key_values)):
+        for name, value in (("position_ids", position_ids), ("cache", cache), ("past_key_values", past_key_values)):
             if value is not None:
                 kwargs[name] = value
         # Trainer turns the cache off on the outer configuration only.
@@ -113,12 +115,21 @@ class XRecForCausalLM(XRecPreTrainedModel, GenerationMixin):
     def generate(self, inputs: torch.Tensor | None = None, **kwargs: Any) -> Any:
         """`GenerationMixin.generate`, with the markers counted once, on the whole prompt.
 
-        Marker tokens are suppressed by the model's generation configuration; `suppress_tokens=None` lifts that.
+        Marker tokens are suppressed by the model's generation configuration; `suppress_tokens=None` lifts that. An
+        `assistant_model` may be an XRec model, which hears the same user and item, or a plain language model.
         """
         prompt = kwargs.get("input_ids") if inputs is None else inputs
         if self.config.injection != "none" and prompt is not None and kwargs.get("marker_columns") is None:
             kwargs["marker_columns"] = self.marker_columns(prompt)
+        assistant = kwargs.get("assistant_model")
+        if assistant is not None and not hasattr(assistant, "collaborative_vectors"):
+            kwargs["assistant_model"] = self._without_signal(assistant)
         return super().generate(inputs, **kwargs)
+
+    def _without_signal(self, language_model: PreTrainedModel) -> "XRecForCausalLM":
+        """A plain language model that takes our arguments and marker tokens, and ignores them."""
+        markers: Any = {"user_token_id": self.config.user_token_id, "item_token_id": self.config.item_token_id}
+        return type(self).from_backbone(language_model, injection="none", collaborative_dim=1, num_experts=1, **markers)
 
     def prepare_inputs_for_generation(self, input_ids: torch.Tensor, **kwargs: Any) -> dict[str, Any]:
         """Adds where this call's tokens start; a call beyond the markers carries no signal, at the backbone's own cost."""
