@@ -45,7 +45,7 @@ format: $(INSTALLED)  ## format and mend what can be mended
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench-injection: $(INSTALLED)  ## what the injection costs, and what a batch gains; a quarter of an hour
+bench-injection: $(INSTALLED)  ## what the injection costs, and what a batch gains; a quarter of an hour or more
 	$(BIN)/python benchmarks/injection_speed.py
 
 wheel-test: $(INSTALLED)  ## build the wheel and use it in a clean environment

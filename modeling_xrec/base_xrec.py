@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedModel
+from transformers.utils.hub import resolve_revision
 
 from .checkpoint_xrec import is_adapter_key, load_checkpoint, names_not_saved, save_checkpoint
 from .collaborative_adapter import MixtureOfExpertsAdapter
@@ -53,8 +54,8 @@ class XRecPreTrainedModel(PreTrainedModel):
         if language_model is None:
             if config.get_text_config().model_type not in CONFIG_MAPPING:
                 raise ValueError(
-                    f"the backbone's type {config.get_text_config().model_type!r} is not among those of transformers, so its weights "
-                    "cannot be part of this checkpoint; set base_model_name_or_path, or pass language_model."
+                    f"the backbone's type {config.get_text_config().model_type!r} is not among those of transformers, so its "
+                    "weights cannot be part of this checkpoint; set base_model_name_or_path, or pass language_model."
                 )
             language_model = AutoModelForCausalLM.from_config(config.text_config)
         self.language_model = language_model
@@ -267,9 +268,10 @@ class XRecPreTrainedModel(PreTrainedModel):
         """
         language_model: Any = backbone
         if isinstance(backbone, str):
-            language_model = AutoModelForCausalLM.from_pretrained(backbone, revision=revision, **(backbone_kwargs or {}))
+            pinned = resolve_revision(backbone, revision, token=(backbone_kwargs or {}).get("token"))
+            language_model = AutoModelForCausalLM.from_pretrained(backbone, revision=pinned, **(backbone_kwargs or {}))
             config.setdefault("base_model_name_or_path", backbone)
-            config.setdefault("base_model_revision", getattr(language_model.config, "_commit_hash", None) or revision)
+            config.setdefault("base_model_revision", getattr(pinned, "resolved", revision))
         implementation = language_model.config._attn_implementation
         settings = XRecConfig(text_config=language_model.config, attn_implementation=implementation, **config)
         model = cls(settings, language_model=language_model)

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedConfig
+from transformers.utils.hub import resolve_revision
 
 from .checkpoint_files import (
     TABLES_NAME,
@@ -63,10 +64,13 @@ def save_checkpoint(
         push_to_hub: whether to push the folder's contents afterwards.
         kwargs: more arguments of `save_pretrained`.
     """
+    from .pipeline_xrec import CUSTOM_PIPELINES  # here, so that loading a model need not import every pipeline
+
     if push_to_hub:
         repo_id = kwargs.pop("repo_id", Path(folder).name)
     # Saving one class registers that one only; a checkpoint serves both.
     model.config.auto_map = {**(getattr(model.config, "auto_map", None) or {}), **AUTO_MAP}
+    model.config.custom_pipelines = copy.deepcopy(CUSTOM_PIPELINES)
     model._keys_to_ignore_on_save = names_not_saved(model)
     save(folder, state_dict=state_dict, max_shard_size=max_shard_size, is_main_process=is_main_process, **kwargs)
     if not is_main_process:
@@ -120,15 +124,17 @@ def resolve_config(config_class: Any, path: Any, config: Any, kwargs: dict[str, 
     Returns:
         Configuration and remaining arguments.
     """
+    # One commit for every file of this load, however the branch moves meanwhile.
+    where = {name: kwargs[name] for name in ("token", "cache_dir") if name in kwargs}
+    revision = resolve_revision(path, kwargs.get("revision"), local_files_only=bool(kwargs.get("local_files_only")), **where)
+    if revision is not None:
+        kwargs["revision"] = revision
     # Loaded as remote code, the configuration's class may be another copy of the same file.
     if not isinstance(config, PreTrainedConfig):
         fetch = {name: kwargs[name] for name in CheckpointSource.FETCH_ARGUMENTS if name in kwargs}
         config = config_class.from_pretrained(path if config is None else config, **fetch)
         for name in [name for name in kwargs if name in config_class.__dataclass_fields__ and name != "dtype"]:
             setattr(config, name, kwargs.pop(name))
-    # One commit for every file of this load, however the branch moves meanwhile.
-    if commit := getattr(config, "_commit_hash", None):
-        kwargs["revision"] = commit
     return config, kwargs
 
 

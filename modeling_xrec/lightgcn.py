@@ -10,6 +10,7 @@ matrix, D the degrees and E^(0) the trained tables:
 The code that goes to the Hub needs no graph library: a published model holds E and the fold-in tables.
 """
 
+import itertools
 import warnings
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -17,6 +18,8 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+Histories = Sequence[Sequence[int] | torch.Tensor]  # for each new node the indices of what it touched
 
 
 def normalized_adjacency(edge_index: torch.Tensor, num_users: int, num_items: int) -> torch.Tensor:
@@ -57,6 +60,46 @@ def normalized_adjacency(edge_index: torch.Tensor, num_users: int, num_items: in
     with warnings.catch_warnings():  # torch calls its CSR layout beta at every first use
         warnings.filterwarnings("ignore", message=".*[Ss]parse.*", category=UserWarning)
         return torch.sparse_coo_tensor(indices, weights, (size, size)).coalesce().to_sparse_csr()
+
+
+def _distinct_entries(histories: Histories, limit: int, kind: str, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Histories end to end, each ascending and without repeats, and how many entries each has.
+
+    Returns:
+        Indices `(entries,)` below `limit` and counts `(len(histories),)`, on `device`; `kind` is for the messages.
+    """
+    try:
+        lengths = torch.tensor([len(history) for history in histories], dtype=torch.long, device=device)
+        if len(histories) and all(isinstance(history, torch.Tensor) for history in histories):
+            flat = torch.cat([torch.as_tensor(history) for history in histories]).to(device)
+        else:
+            flat = torch.tensor(list(itertools.chain.from_iterable(histories)), device=device)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"expected for each history a list of {kind} indices, found other values ({error}).") from error
+    if flat.dim() != 1 or (len(flat) and (flat.is_floating_point() or flat.dtype == torch.bool)):
+        raise ValueError(f"expected for each history a list of {kind} indices, found {flat.dtype} {tuple(flat.shape)}.")
+    flat, rows = flat.long(), torch.arange(len(lengths), device=device).repeat_interleave(lengths)
+    wrong = lengths == 0
+    wrong[rows[(flat < 0) | (flat >= limit)]] = True
+    if wrong.any():
+        row = int(wrong.nonzero()[0])
+        if lengths[row] == 0:
+            raise ValueError(f"history {row} is empty; give at least one {kind}.")
+        low, high = (int(value) for value in flat[rows == row].aminmax())
+        raise ValueError(f"history {row} has index {low if low < 0 else high}, expected 0 to {limit - 1}.")
+    pairs = torch.unique(rows * limit + flat)
+    return pairs % limit, torch.bincount(pairs // limit, minlength=len(lengths))
+
+
+def _root(counts: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Square roots of counts as a column `(counts, 1)`, taken in at least single precision."""
+    return counts.to(torch.promote_types(dtype, torch.float32)).sqrt().to(dtype).unsqueeze(1)
+
+
+def _sum_over_root(table: torch.Tensor, entries: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+    """For each history the sum of its rows of a table over the root of their number, `(histories, d)`."""
+    # embedding_bag adds rows up where they lie; a gather would hold (entries, d) first.
+    return F.embedding_bag(entries, table, counts.cumsum(0) - counts, mode="sum") / _root(counts, table.dtype)
 
 
 class _SymmetricProduct(torch.autograd.Function):
@@ -174,35 +217,64 @@ class LightGCN(nn.Module):
         self.get_buffer("user_fold_in").copy_(fold_in[: self.num_users])
         self.get_buffer("item_fold_in").copy_(fold_in[self.num_users :])
 
-    def fold_in(self, histories: Sequence[Sequence[int]], side: Literal["user", "item"] = "user") -> torch.Tensor:
+    @torch.no_grad()
+    def fold_in(self, histories: Histories, side: Literal["user", "item"] = "user") -> torch.Tensor:
         """Collaborative embeddings of users (or items) that the graph has not seen, from what they touched.
 
         Equals propagation over the graph with the new node added, when its own layer 0 is zero and the layers and degrees
         of the others are held: `sum over history of fold_in / sqrt(|history|)`; brought to length 1 where the tables are.
 
         Args:
-            histories: for each new user the indices of its items (for `side="item"`, of its users); repeats count once.
+            histories: for each new user the indices of its items (for `side="item"`, of its users), lists of integers or
+                integer tensors `(length,)`; repeats count once.
             side: which side the new nodes are on.
 
         Returns:
-            `(len(histories), d)`.
+            `(len(histories), d)`, on the tables' device and in their dtype.
 
         Raises:
-            ValueError: an empty history, or an index out of range.
+            ValueError: an unknown side, an empty history, an index that is no integer or out of range, or a model without
+                fold-in tables.
         """
-        table: torch.Tensor = self.get_buffer("item_fold_in" if side == "user" else "user_fold_in")
-        rows = []
-        for row, history in enumerate(histories):
-            unique = sorted(set(history))
-            if not unique:
-                raise ValueError(f"history {row} is empty; give at least one {'item' if side == 'user' else 'user'}.")
-            if unique[0] < 0 or unique[-1] >= len(table):
-                raise ValueError(
-                    f"history {row} has index {unique[0] if unique[0] < 0 else unique[-1]}, expected 0 to {len(table) - 1}."
-                )
-            rows.append(table[unique].sum(dim=0) / len(unique) ** 0.5)
-        folded = torch.stack(rows)
+        table, entries, counts = self._fold_in_entries(histories, side)
+        folded = _sum_over_root(table, entries, counts)
         return F.normalize(folded, dim=1) if self.has_unit_rows() else folded
+
+    @torch.no_grad()
+    def fold_in_shares(
+        self, histories: Histories, embeddings: torch.Tensor, side: Literal["user", "item"] = "user"
+    ) -> list[torch.Tensor]:
+        """What each entry of a history adds to the inner product of the folded-in node and a node of the other side.
+
+        The fold-in is a sum over the history, so its inner product with an embedding e is one too: an entry adds
+        `fold_in . e / sqrt(|history|)`, divided like the sum itself where that is brought to length 1.
+
+        Args:
+            histories: as in `fold_in`, like the errors.
+            embeddings: e of each history, `(len(histories), d)`.
+            side: as in `fold_in`.
+
+        Returns:
+            For each history its shares `(distinct entries,)`, in ascending order of index; they add up to `fold_in . e`.
+        """
+        table, entries, counts = self._fold_in_entries(histories, side)
+        factors = embeddings.to(table) / _root(counts, table.dtype)
+        if self.has_unit_rows():
+            factors = factors / _sum_over_root(table, entries, counts).norm(dim=1, keepdim=True).clamp(min=1e-12)
+        shares = (table[entries] * factors.repeat_interleave(counts, dim=0)).sum(dim=1)
+        return list(shares.split(counts.tolist()))
+
+    def _fold_in_entries(self, histories: Histories, side: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The table that a side's new nodes are made from, its rows for all histories, and how many each history has."""
+        if side not in ("user", "item"):
+            raise ValueError(f"side={side!r}; expected 'user' or 'item'.")
+        other = "item" if side == "user" else "user"
+        table = self.get_buffer(f"{other}_fold_in")
+        if not table[-1:].any() and not table.any():  # one row settles it, mostly
+            raise ValueError(
+                f"the model stores no fold-in tables ({other}_fold_in is all zero); settle() the graph or pass {side}_embeds."
+            )
+        return table, *_distinct_entries(histories, len(table), other, table.device)
 
     @torch.no_grad()
     def to_unit_rows(self) -> None:

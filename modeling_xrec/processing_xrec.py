@@ -1,19 +1,23 @@
 """Processor of XRec: ids, titles and profiles become prompts with markers, batched and left-padded.
 
-One prompt serves training and generation. It is put together from pieces: the text of a user, an item or a profile is
-tokenised with every control token switched off, so no name or review can make a marker, end the prompt or speak as the
-assistant.
+One prompt serves training and generation (see `prompt_layout`). In titles and profiles every control string is broken (see
+`untrusted_text`), so no name or review can make a marker, end the prompt or speak as the assistant.
 """
 
 import json
-import string
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
-from transformers.utils import cached_file
+from transformers.utils import cached_file, logging
+
+from .catalogue_arguments import index_rows, several, several_histories
+from .prompt_layout import Prompt, PromptLayout
+from .untrusted_text import tidy
+
+logger = logging.get_logger(__name__)
 
 USER_MARKER = "<|xrec_user|>"
 ITEM_MARKER = "<|xrec_item|>"
@@ -25,7 +29,6 @@ DEFAULT_PROMPT = (
     "Explanation:"
 )
 IGNORED_LABEL = -100
-_SENTINEL = "\u241fxrec\u241f"
 
 
 def add_markers(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
@@ -38,15 +41,22 @@ class XRecProcessor(ProcessorMixin):
     """Turns user and item ids, or a history, into the model's inputs.
 
     Args:
-        tokenizer: tokenizer of the backbone; the markers are added when missing.
+        tokenizer: tokenizer of the backbone; the markers are added when missing, and padding is its end-of-sequence token
+            when it has no other.
         users: rows `{"user_id", "user_profile"}` in the order of the model's user table.
         items: rows `{"item_id", "title", "item_profile"}` in the order of the model's item table.
-        prompt: template with `{user_marker}`, `{item_marker}`, `{title}`, `{user_profile}`, `{item_profile}`.
+        prompt: template with `{user_marker}` and `{item_marker}` once each, and `{title}`, `{user_profile}`,
+            `{item_profile}`, no two of them side by side with nothing in between.
         markers_per_side: as in the model's configuration. Default 1.
-        max_profile_tokens: longest profile; what is over is cut from its end, never from the prompt's. Default 128.
+        max_profile_tokens: longest profile, in tokens; a longer one is cut after a word. Default 128.
+        max_prompt_tokens: longest prompt, in tokens; the longer of the two profiles gives way first. The answer comes on top:
+            leave room for it in the backbone's context. Default None: as long as title, question and profiles make it.
+
+    Only profiles are ever shortened. The first time, a warning says so; `shortening` gives the counts of any prompt.
 
     Raises:
-        ValueError: the template lacks a field.
+        ValueError: a tokenizer without an end-of-sequence token; a prompt or a chat template that cannot be used (see
+            `PromptLayout`); a limit below its least value; rows without an id or with one id twice.
     """
 
     def __init__(
@@ -57,22 +67,39 @@ class XRecProcessor(ProcessorMixin):
         prompt: str = DEFAULT_PROMPT,
         markers_per_side: int = 1,
         max_profile_tokens: int = 128,
+        max_prompt_tokens: int | None = None,
         **kwargs: Any,
     ) -> None:
-        for field in ("{user_marker}", "{item_marker}"):
-            if prompt.count(field) != 1:
-                raise ValueError(f"the prompt has {prompt.count(field)} times {field}, expected once; mend the template.")
+        if tokenizer.eos_token_id is None:
+            raise ValueError(
+                f"the tokenizer {tokenizer.name_or_path or type(tokenizer).__name__} has no end-of-sequence token, with which "
+                "an answer ends; set its eos_token."
+            )
+        for name, value, least in (
+            ("markers_per_side", markers_per_side, 1),
+            ("max_profile_tokens", max_profile_tokens, 0),
+            ("max_prompt_tokens", 1 if max_prompt_tokens is None else max_prompt_tokens, 1),
+        ):
+            if not isinstance(value, int) or value < least:
+                raise ValueError(f"expected {name} to be a whole number from {least} up, found {value!r}.")
         super().__init__(add_markers(tokenizer), **kwargs)
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
-        self.prompt, self.markers_per_side, self.max_profile_tokens = prompt, markers_per_side, max_profile_tokens
+        self.prompt, self.markers_per_side = prompt, markers_per_side
+        self.max_profile_tokens, self.max_prompt_tokens = max_profile_tokens, max_prompt_tokens
+        self._layout_of: tuple[Any, PromptLayout] | None = None
+        self._said_shortened = False
+        self._layout()
         self.set_catalogue(users, items)
 
     def set_catalogue(self, users: Sequence[dict[str, str]], items: Sequence[dict[str, str]]) -> None:
-        """Sets the users and items that ids refer to, in the order of the model's tables."""
+        """Sets the users and items that ids refer to, in the order of the model's tables.
+
+        Raises:
+            ValueError: a row without an id, an id that is no text, or one that stands there twice.
+        """
         self._users, self._items = list(users), list(items)
-        self._user_index = {row["user_id"]: index for index, row in enumerate(self._users)}
-        self._item_index = {row["item_id"]: index for index, row in enumerate(self._items)}
+        self._user_index, self._item_index = index_rows("user", self._users), index_rows("item", self._items)
 
     @property
     def users(self) -> list[dict[str, str]]:
@@ -98,7 +125,7 @@ class XRecProcessor(ProcessorMixin):
         """Row of a user in the model's table.
 
         Raises:
-            ValueError: the catalogue does not hold this user.
+            ValueError: the catalogue does not hold this user, or the id is no text.
         """
         return self._index("user", user_id, self._user_index)
 
@@ -106,12 +133,14 @@ class XRecProcessor(ProcessorMixin):
         """Row of an item in the model's table.
 
         Raises:
-            ValueError: the catalogue does not hold this item.
+            ValueError: the catalogue does not hold this item, or the id is no text.
         """
         return self._index("item", item_id, self._item_index)
 
     @staticmethod
     def _index(side: str, key: str, index: dict[str, int]) -> int:
+        if not isinstance(key, str):
+            raise ValueError(f"expected {side} ids as text, found {key!r} ({type(key).__name__}); use str() as in the data.")
         if key not in index:
             some = f"such as {next(iter(index))!r}" if index else "none are stored in this folder"
             remedy = "give a history instead" if side == "user" else "use an item of the catalogue"
@@ -122,53 +151,71 @@ class XRecProcessor(ProcessorMixin):
         """Title of an item of the catalogue."""
         return self._items[self.item_index(item_id)]["title"]
 
-    def prompt_ids(self, title: str, user_profile: str, item_profile: str) -> list[int]:
+    def prompt_ids(self, title: str | None, user_profile: str | None, item_profile: str | None) -> list[int]:
         """Token ids of one prompt: the only way prompts are made, in training and in generation.
 
         Args:
-            title: the item's title.
-            user_profile: may be empty.
-            item_profile: may be empty.
+            title: the item's title; never shortened.
+            user_profile: may be empty or None; shortened when too long, see `shortening`.
+            item_profile: the same.
 
         Returns:
             Ids, from the beginning-of-sequence token (where the tokenizer has one) to the last token before the answer.
+
+        Raises:
+            ValueError: a value that is no text; a prompt over `max_prompt_tokens` without any profile.
         """
-        before, after = self._frame()
-        ids = self._control(before)
+        prompt = self._build(title, user_profile, item_profile)
+        if prompt.shortened and not self._said_shortened:
+            self._said_shortened = True
+            cuts = ", ".join(f"{field} from {found} to {kept}" for field, (found, kept) in prompt.shortened.items())
+            logger.warning(
+                f"A profile was too long and has been shortened: {cuts} tokens (max_profile_tokens={self.max_profile_tokens}, "
+                f"max_prompt_tokens={self.max_prompt_tokens}). Others will be without a word; processor.shortening(title, "
+                "user_profile, item_profile) gives the counts."
+            )
+        return prompt.ids
+
+    def shortening(self, title: str | None, user_profile: str | None, item_profile: str | None) -> dict[str, tuple[int, int]]:
+        """What a prompt leaves out of its profiles.
+
+        Args:
+            title: as in `prompt_ids`, like the profiles.
+            user_profile: may be empty or None.
+            item_profile: may be empty or None.
+
+        Returns:
+            For each profile that is shortened, `"user_profile"` or `"item_profile"`: its tokens as found and as kept. Empty
+            when the prompt holds everything.
+
+        Raises:
+            ValueError: as in `prompt_ids`.
+        """
+        return self._build(title, user_profile, item_profile).shortened
+
+    def _build(self, title: Any, user_profile: Any, item_profile: Any) -> Prompt:
         values = {"title": title, "user_profile": user_profile, "item_profile": item_profile}
-        markers = {"user_marker": self.user_token_id, "item_marker": self.item_token_id}
-        for text, field in _pieces(self.prompt):
-            # A space before a value belongs to its first word, as the tokenizer learned it.
-            space = " " if field in values and text.endswith(" ") else ""
-            ids += self.plain_ids(text[:-1] if space else text)
-            if field in markers:
-                ids += [markers[field]] * self.markers_per_side
-            elif field:
-                value = " ".join((values[field] or "").split())
-                ids += self.plain_ids(space + value if value else "")[: self.max_profile_tokens]
-        return ids + self._control(after)
+        return self._layout().build(self.tokenizer, values, self.max_profile_tokens, self.max_prompt_tokens)
 
-    def _frame(self) -> tuple[str, str]:
-        """Control text before and after the prompt: the chat template's where there is one."""
-        if self.tokenizer.chat_template is None:
-            return self.tokenizer.bos_token or "", ""
-        turn = [{"role": "user", "content": _SENTINEL}]
-        before, after = self.tokenizer.apply_chat_template(turn, add_generation_prompt=True, tokenize=False).split(_SENTINEL)
-        return before, after
-
-    def _control(self, text: str) -> list[int]:
-        return self.tokenizer(text, add_special_tokens=False)["input_ids"] if text else []
+    def _layout(self) -> PromptLayout:
+        """What all prompts share, made anew when the tokenizer or the prompt has changed."""
+        tokenizer = self.tokenizer
+        key = (
+            id(tokenizer), len(tokenizer), tokenizer.chat_template, tokenizer.bos_token, self.prompt, self.markers_per_side
+        )  # fmt: skip
+        if self._layout_of is None or self._layout_of[0] != key:
+            markers = {"user_marker": USER_MARKER, "item_marker": ITEM_MARKER}
+            self._layout_of = key, PromptLayout(tokenizer, self.prompt, markers, self.markers_per_side)
+        return self._layout_of[1]
 
     def plain_ids(self, text: str) -> list[int]:
-        """Ids of untrusted text: nothing in it becomes a control token."""
-        if not text:
-            return []
-        ids = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
-        return [token for token in ids if token not in (self.user_token_id, self.item_token_id)]
+        """Ids of untrusted text that continues other text: nothing in it becomes a control token."""
+        return self._layout().plain_ids(self.tokenizer, text)
 
-    def answer_ids(self, explanation: str) -> list[int]:
+    def answer_ids(self, explanation: str | None) -> list[int]:
         """Token ids of an answer, ending with the end-of-sequence token."""
-        return [*self.plain_ids(" " + " ".join(explanation.split())), self.tokenizer.eos_token_id]
+        text = tidy("explanation", explanation)
+        return [*self.plain_ids(self._layout().answer_lead + text if text else ""), self.tokenizer.eos_token_id]
 
     def example(self, title: str, user_profile: str, item_profile: str, explanation: str) -> dict[str, list[int]]:
         """One training example.
@@ -188,7 +235,12 @@ class XRecProcessor(ProcessorMixin):
 
         Returns:
             Tensors `(batch, length)`: `input_ids`, `attention_mask`, and `labels` when given.
+
+        Raises:
+            ValueError: no rows.
         """
+        if not examples:
+            raise ValueError("expected at least one row to pad, found none.")
         longest = max(len(row["input_ids"]) for row in examples)
         fill = {"input_ids": self.tokenizer.pad_token_id, "labels": IGNORED_LABEL, "attention_mask": 0}
         batch: dict[str, list[list[int]]] = {}
@@ -213,8 +265,9 @@ class XRecProcessor(ProcessorMixin):
         Args:
             user_id: a user of the catalogue, or a list.
             item_id: an item of the catalogue, or a list of the same length.
-            history: in place of `user_id`, for users that the model does not know: for each the ids of items it liked.
-                The caller passes `user_embeds=model.lightgcn.fold_in(batch.pop("histories"))`.
+            history: in place of `user_id`, for users that the model does not know: for each the ids of items it liked, or
+                one user's item ids for a single item. The caller passes
+                `user_embeds=model.lightgcn.fold_in(batch.pop("histories"))`.
             return_tensors: `"pt"`, the only kind there is.
 
         Returns:
@@ -222,25 +275,27 @@ class XRecProcessor(ProcessorMixin):
             `(batch,)` or `histories`, lists of item indices.
 
         Raises:
-            ValueError: both or neither of user and history, lengths that differ, an unknown id, other tensors.
+            ValueError: both or neither of user and history, nothing asked, lengths that differ, an unknown id or one that is
+                no text, an empty history, other tensors.
         """
         if return_tensors != "pt":
             raise ValueError(f"expected return_tensors='pt', found {return_tensors!r}; leave it out.")
         if (user_id is None) == (history is None) or item_id is None:
             raise ValueError("expected item_id and either user_id or history; give exactly these.")
-        items = [item_id] if isinstance(item_id, str) else list(item_id)
-        given: Any = user_id if history is None else history
-        who = [given] if isinstance(given, str) else list(given)
+        items = several("item_id", item_id)
+        if not items:
+            raise ValueError("expected at least one user and item, found none; give one pair or more.")
+        who: list[Any] = several("user_id", user_id) if history is None else several_histories(history)
         if len(who) != len(items):
             raise ValueError(f"expected as many users as items, found {len(who)} and {len(items)}; give one item a user.")
-        item_rows = [self._items[self.item_index(item)] for item in items]
-        profiles = ["" if history is not None else self._users[self.user_index(user)]["user_profile"] for user in who]
-        prompts = [
-            {"input_ids": self.prompt_ids(item["title"], profile, item["item_profile"])}
-            for item, profile in zip(item_rows, profiles, strict=True)
-        ]
+        item_indices = [self.item_index(item) for item in items]
+        profiles = [None if history is not None else self._users[self.user_index(user)].get("user_profile") for user in who]
+        prompts = []
+        for index, profile in zip(item_indices, profiles, strict=True):
+            item = self._items[index]
+            prompts.append({"input_ids": self.prompt_ids(item.get("title"), profile, item.get("item_profile"))})
         batch = self.pad(prompts, side="left")
-        batch["item_ids"] = torch.tensor([self.item_index(item) for item in items])
+        batch["item_ids"] = torch.tensor(item_indices)
         if history is None:
             batch["user_ids"] = torch.tensor([self.user_index(user) for user in who])
         else:
@@ -266,11 +321,6 @@ class XRecProcessor(ProcessorMixin):
             rows[name] = json.loads(Path(path).read_text(encoding="utf-8")) if path else []
         processor.set_catalogue(**rows)
         return processor
-
-
-def _pieces(template: str) -> list[tuple[str, str | None]]:
-    """Literal text and the field after it, in order."""
-    return [(text, field) for text, field, _, _ in string.Formatter().parse(template)]
 
 
 __all__ = ["ITEM_MARKER", "USER_MARKER", "XRecProcessor", "add_markers"]

@@ -10,6 +10,7 @@ COMMANDS = {
     "distill": ("xrec_dataset_builder.commands:distill_command", "profiles and explanations from reviews"),
     "encode": ("xrec_training.commands:encode_command", "LightGCN: the graph to collaborative embeddings"),
     "train": ("xrec_training.commands:train_command", "adapters around a frozen backbone"),
+    "convert": ("xrec_training.commands:convert_command", "what the reference code published, as a model folder"),
     "explain": ("xrec_evaluation.commands:explain_command", "one pair, a file of pairs, or an unseen user"),
     "evaluate": ("xrec_evaluation.commands:evaluate_command", "scores beside their floors, with intervals"),
 }

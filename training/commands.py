@@ -1,4 +1,4 @@
-"""The command lines of `xrec encode`, `xrec train` and `xrec demo`."""
+"""The command lines of `xrec encode`, `xrec train`, `xrec convert` and `xrec demo`."""
 
 import sys
 from collections.abc import Sequence
@@ -59,6 +59,27 @@ def train_command(argv: Sequence[str]) -> None:
 
     train(given.data, given.graph, given.out, recipe)
     sys.stdout.write(f"Model: {given.out}\nExplain a pair: xrec explain {given.out} --user U --item I\n")
+
+
+def convert_command(argv: Sequence[str]) -> None:
+    """Runs `xrec convert`.
+
+    Raises:
+        DataError: arguments, files or backbone cannot be used.
+    """
+    parser = Parser(
+        "xrec convert",
+        description="Make a model folder from the embeddings and adapters that the XRec reference publishes for a dataset.",
+        epilog="Pickles are read as data: a file that asks for anything but tensors is refused, and nothing in it runs.",
+    )
+    parser.add_argument("reference", type=Path, metavar="REFERENCE", help="a data/<dataset> folder of the reference")
+    parser.add_argument("--base", required=True, metavar="BACKBONE", help="Hub id or folder of the adapters' backbone")
+    parser.add_argument("--base-revision", metavar="SHA", help="commit of the backbone (default: the one found now)")
+    parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="the model folder to make")
+    given = parser.parse_args(argv)
+    from .reference_checkpoint import convert
+
+    sys.stdout.write(convert(given.reference, given.base, given.out, given.base_revision).summary())
 
 
 def demo_command(argv: Sequence[str]) -> None:

@@ -36,6 +36,7 @@ class Recipe:
         prompt: the prompt, with `{user_marker}`, `{item_marker}`, `{title}`, `{user_profile}`, `{item_profile}`.
         markers_per_side: marker tokens for the user, and as many for the item.
         max_profile_tokens: longest profile in the prompt, in tokens.
+        max_prompt_tokens: longest prompt, for which the profiles give way; None for any.
         model: fields of `XRecConfig`.
         trainer: fields of `transformers.TrainingArguments`.
         scratch: fields of `ScratchOptions`, used when the backbone is `scratch`.
@@ -47,6 +48,7 @@ class Recipe:
     prompt: str = DEFAULT_PROMPT
     markers_per_side: int = 1
     max_profile_tokens: int = 128
+    max_prompt_tokens: int | None = None
     model: Mapping[str, Any] = field(default_factory=dict)
     trainer: Mapping[str, Any] = field(default_factory=dict)
     scratch: Mapping[str, Any] = field(default_factory=dict)
@@ -65,6 +67,7 @@ class Recipe:
             "prompt": self.prompt,
             "markers_per_side": self.markers_per_side,
             "max_profile_tokens": self.max_profile_tokens,
+            "max_prompt_tokens": self.max_prompt_tokens,
         }
 
 

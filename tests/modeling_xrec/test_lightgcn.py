@@ -1,3 +1,5 @@
+import random
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -52,3 +54,147 @@ def test_unit_rows_rank_by_cosine_and_fold_in_follows():
 def test_bad_edges_are_named(edges, message):
     with pytest.raises(ValueError, match=message):
         normalized_adjacency(edges, 3, 4)
+
+
+def plain_fold_in(model, edges, history, side):
+    """The new node's embedding by the definition: its own layer 0 is zero, the others' layers and degrees are held."""
+    users, items = model.user_embeddings.tolist(), model.item_embeddings.tolist()
+    touched = {tuple(pair) for pair in edges.T.tolist()}
+    degree_u = [max(sum(u == user for u, _ in touched), 1) for user in range(len(users))]
+    degree_i = [max(sum(i == item for _, i in touched), 1) for item in range(len(items))]
+    width, entries = len(users[0]), set(history)
+    total = [0.0] * width
+    for _ in range(model.num_layers):
+        layer, degree = (items, degree_i) if side == "user" else (users, degree_u)
+        for entry in entries:
+            for column in range(width):
+                total[column] += layer[entry][column] / len(entries) ** 0.5 / degree[entry] ** 0.5
+        next_users, next_items = ([[0.0] * width for _ in rows] for rows in (users, items))
+        for u, i in touched:
+            for column in range(width):
+                next_users[u][column] += items[i][column] / degree_u[u] ** 0.5 / degree_i[i] ** 0.5
+                next_items[i][column] += users[u][column] / degree_u[u] ** 0.5 / degree_i[i] ** 0.5
+        users, items = next_users, next_items
+    total = torch.tensor(total)
+    return total / (model.num_layers + 1) if model.aggregation == "mean" else total
+
+
+def settled(aggregation="mean", unit=False):
+    torch.manual_seed(0)
+    model = LightGCN(3, 4, 5, aggregation=aggregation)
+    model.settle(EDGES)
+    if unit:
+        model.to_unit_rows()
+    return model
+
+
+@pytest.mark.parametrize("side", ["user", "item"])
+@pytest.mark.parametrize("aggregation", ["mean", "sum"])
+@pytest.mark.parametrize("unit", [False, True])
+def test_fold_in_is_propagation_to_a_new_node(side, aggregation, unit):
+    histories = [[0, 2], [1], [2, 0, 2, 2], [2, 1, 0], [0]]
+    torch.manual_seed(0)
+    before = LightGCN(3, 4, 5, aggregation=aggregation)
+    wanted = torch.stack([plain_fold_in(before, EDGES, history, side) for history in histories])
+    model = settled(aggregation, unit)
+    found = model.fold_in(histories, side=side)
+    torch.testing.assert_close(found, F.normalize(wanted, dim=1) if unit else wanted)
+    assert torch.equal(model.fold_in([torch.tensor(history) for history in histories], side=side), found)
+    assert torch.equal(model.fold_in([torch.tensor(histories[0]), *histories[1:]], side=side), found)
+
+
+def random_histories(count, items):
+    rng = random.Random(0)
+    return [[rng.randrange(items) for _ in range(rng.randint(1, 30))] for _ in range(count)]
+
+
+@pytest.mark.parametrize("unit", [False, True])
+def test_a_batch_of_histories_is_its_rows_alone(unit):
+    torch.manual_seed(0)
+    model = LightGCN(40, 50, 8)
+    model.settle(torch.stack([torch.randint(40, (300,)), torch.randint(50, (300,))]))
+    if unit:
+        model.to_unit_rows()
+    histories = random_histories(1000, 50)
+    together = model.fold_in(histories)
+    alone = torch.cat([model.fold_in([history]) for history in histories])
+    torch.testing.assert_close(together, alone, rtol=1e-6, atol=1e-7)
+    assert together.shape == (1000, 8)
+    assert model.fold_in([]).shape == (0, 8)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_fold_in_keeps_the_dtype_and_the_device_of_the_tables(dtype):
+    model = settled()
+    wanted = model.fold_in([[0, 1], [2, 3, 1]]).to(dtype)
+    model.to(dtype)
+    # A tensor made on the default device, and not on the tables', would have no values here.
+    with torch.device("meta"):
+        found = model.fold_in([[0, 1], [2, 3, 1]])
+        shares = model.fold_in_shares([[0, 1], [2, 3, 1]], model.item_embeddings[:2])
+    torch.testing.assert_close(found, wanted)
+    own = model.item_fold_in[[1, 2, 3]].double().sum(dim=0) / 3**0.5
+    torch.testing.assert_close(found[1].double(), own, rtol=2 * torch.finfo(dtype).eps, atol=2 * torch.finfo(dtype).eps)
+    assert {share.device.type for share in shares} == {"cpu"}
+
+
+@pytest.mark.parametrize("side", ["user", "item"])
+def test_shares_add_up_to_the_inner_product(side):
+    histories = [[2, 0], [1], [2, 2, 1, 0]]
+    raw, unit = settled(), settled(unit=True)
+    others = torch.randn(3, 5)
+    one_each = raw.fold_in([[entry] for entry in range(3)], side=side)
+    for row, history in enumerate(histories):
+        entries = sorted(set(history))
+        wanted = one_each[entries] @ others[row] / len(entries) ** 0.5
+        torch.testing.assert_close(raw.fold_in_shares(histories, others, side=side)[row], wanted)
+        wanted = wanted / raw.fold_in([history], side=side).norm()
+        torch.testing.assert_close(unit.fold_in_shares(histories, others, side=side)[row], wanted)
+        torch.testing.assert_close(wanted.sum(), unit.fold_in([history], side=side)[0] @ others[row])
+
+
+@pytest.mark.parametrize(
+    ("histories", "message"),
+    [
+        ([[1], []], "history 1 is empty; give at least one item"),
+        ([[]], "history 0 is empty"),
+        ([[0, 3], [1, 4, 9]], "history 1 has index 9, expected 0 to 3"),
+        ([[0], [9, -2]], "history 1 has index -2, expected 0 to 3"),
+        ([[0], [4], []], "history 1 has index 4"),
+        ([[0], [], [4]], "history 1 is empty"),
+        ([torch.tensor([0]), torch.tensor([4])], "history 1 has index 4"),
+        ([[1.0, 2.0]], "expected for each history a list of item indices, found torch.float32"),
+        ([[True]], "expected for each history a list of item indices, found torch.bool"),
+        ([torch.tensor([[0, 1]])], r"found torch.int64 \(1, 2\)"),
+        ([["i1"]], "expected for each history a list of item indices"),
+        ([1, 2], "expected for each history a list of item indices"),
+    ],
+)
+def test_bad_histories_are_named(histories, message):
+    for call in (lambda model: model.fold_in(histories), lambda model: model.fold_in_shares(histories, torch.zeros(2, 5))):
+        with pytest.raises(ValueError, match=message):
+            call(settled())
+
+
+def test_fold_in_names_the_side_it_was_given():
+    with pytest.raises(ValueError, match="history 0 has index 3, expected 0 to 2"):
+        settled().fold_in([[3]], side="item")
+    with pytest.raises(ValueError, match="history 0 is empty; give at least one user"):
+        settled().fold_in([[]], side="item")
+    with pytest.raises(ValueError, match="side='items'; expected 'user' or 'item'"):
+        settled().fold_in([[0]], side="items")
+
+
+@pytest.mark.parametrize(("users", "items"), [(3, 4), (0, 0)])
+def test_a_model_without_fold_in_tables_says_so(users, items):
+    model = LightGCN(users, items, 5)
+    with pytest.raises(ValueError, match=r"stores no fold-in tables \(item_fold_in is all zero\); settle.* user_embeds"):
+        model.fold_in([[0]])
+    with pytest.raises(ValueError, match=r"stores no fold-in tables \(user_fold_in is all zero\); settle.* item_embeds"):
+        model.fold_in([[0]], side="item")
+
+
+def test_fold_in_needs_one_filled_row_only():
+    model = LightGCN(3, 4, 5)
+    model.item_fold_in[1] = 1
+    assert torch.equal(model.fold_in([[1], [2]]), torch.tensor([[1.0] * 5, [0.0] * 5]))
