@@ -10,10 +10,12 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
-from modeling_xrec.lightgcn import LightGCN, bpr_loss, normalized_adjacency, softmax_loss
+from modeling_xrec.bipartite_graph import normalized_adjacency
+from modeling_xrec.lightgcn import LightGCN
 from xrec_dataset_builder.errors import DataError
 from xrec_dataset_builder.schema import atomic_folder
 
+from .objectives import bpr_loss, softmax_loss
 from .ranking import ranking_metrics
 from .tables import METRICS_FILE, Catalogue, read_edges, write_graph
 

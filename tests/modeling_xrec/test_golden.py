@@ -7,7 +7,8 @@ import torch
 from safetensors.torch import load_file
 
 from modeling_xrec import LightGCN
-from modeling_xrec.lightgcn import bpr_loss, normalized_adjacency
+from modeling_xrec.bipartite_graph import normalized_adjacency
+from xrec_training.objectives import bpr_loss
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 CASES = ["A", "B", "F"]

@@ -5,7 +5,8 @@ import torch
 import torch.nn.functional as F
 
 from modeling_xrec import LightGCN
-from modeling_xrec.lightgcn import normalized_adjacency, softmax_loss
+from modeling_xrec.bipartite_graph import normalized_adjacency
+from xrec_training.objectives import softmax_loss
 
 EDGES = torch.tensor([[0, 0, 1, 2, 2, 0], [0, 1, 1, 2, 3, 0]])
 
@@ -76,7 +77,7 @@ def plain_fold_in(model, edges, history, side):
                 next_items[i][column] += users[u][column] / degree_u[u] ** 0.5 / degree_i[i] ** 0.5
         users, items = next_users, next_items
     total = torch.tensor(total)
-    return total / (model.num_layers + 1) if model.aggregation == "mean" else total
+    return total / (model.num_layers + 1) if model.layer_weights[0] < 1 else total
 
 
 def settled(aggregation="mean", unit=False):

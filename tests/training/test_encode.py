@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import load_file
 
 from modeling_xrec import LightGCN
-from modeling_xrec.lightgcn import normalized_adjacency
+from modeling_xrec.bipartite_graph import normalized_adjacency
 from xrec_dataset_builder.errors import DataError
 from xrec_training.encode import EncodeOptions, encode, fit
 from xrec_training.tables import Catalogue, read_graph
