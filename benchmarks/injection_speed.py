@@ -44,6 +44,7 @@ class Options:
         attention: `mha`, one key and value head a query head, or `gqa`, fewer, as in Llama-3.
         device: `cpu` or `cuda`.
         dtype: of the weights.
+        modes: injections to measure.
         batches: batch sizes; the largest is also the one that is set against single rows.
         prompt_tokens: length of every prompt.
         new_tokens: generated for every row.
@@ -58,6 +59,7 @@ class Options:
     attention: str = "mha"
     device: str = "cpu"
     dtype: str = "float32"
+    modes: tuple[str, ...] = MODES
     batches: tuple[int, ...] = (1, 8, 32)
     prompt_tokens: int = 200
     new_tokens: int = 64
@@ -107,7 +109,7 @@ def build_models(options: Options) -> tuple[dict[str, Any], dict[str, str]]:
         backbone = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, options.dtype)).eval()
     models: dict[str, Any] = {PLAIN: backbone.requires_grad_(False)}
     refused: dict[str, str] = {}
-    for mode in MODES:
+    for mode in options.modes:
         settings: dict[str, Any] = {"injection": mode, "num_users": USERS, "num_items": ITEMS}
         settings |= {"user_token_id": size["vocabulary"], "item_token_id": size["vocabulary"] + 1}
         try:
@@ -283,7 +285,7 @@ def measure(options: Options) -> dict[str, Any]:
             repetitions = options.repetitions * min(4, math.isqrt(max(options.batches) // batch))
             figures["prefill"][batch] = compare(prefill_calls(models, inputs), "prefill", repetitions, wait)
             figures["decode"][batch] = compare(decode_calls(models, inputs, steps), "decode", repetitions, wait, steps)
-    generator = next(models[mode] for mode in MODES if mode in models)
+    generator = next(models[mode] for mode in options.modes if mode in models)
     figures["generation"] = {"injection": generator.config.injection} | batch_against_rows(generator, options)
     return figures
 
@@ -293,20 +295,21 @@ def parse(argv: Sequence[str] | None) -> tuple[Options, Path | None]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     choices = {
         "size": SIZES,
+        "modes": MODES,
         "attention": ("mha", "gqa"),
         "device": ("cpu", "cuda"),
         "dtype": ("float32", "bfloat16", "float16"),
     }
     for field in fields(Options):
         flag, default = f"--{field.name.replace('_', '-')}", field.default
-        if field.name == "batches":
-            parser.add_argument(flag, type=int, nargs="+", default=default)
+        if isinstance(default, tuple):
+            parser.add_argument(flag, type=type(default[0]), nargs="+", default=default, choices=choices.get(field.name))
         else:
             parser.add_argument(flag, type=type(default), default=default, choices=choices.get(field.name))
     parser.add_argument("--out", type=Path, help="file to write the JSON to as well")
     given = vars(parser.parse_args(argv))
     out = given.pop("out")
-    return Options(**given | {"batches": tuple(given["batches"])}), out
+    return Options(**{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}), out
 
 
 def main(argv: Sequence[str] | None = None) -> int:

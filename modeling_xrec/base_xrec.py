@@ -8,6 +8,7 @@ from torch import nn
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedModel
 from transformers.utils.hub import resolve_revision
 
+from .backbone_changes import fingerprints
 from .checkpoint_xrec import is_adapter_key, load_checkpoint, names_not_saved, save_checkpoint
 from .collaborative_adapter import MixtureOfExpertsAdapter
 from .configuration_xrec import XRecConfig
@@ -59,6 +60,7 @@ class XRecPreTrainedModel(PreTrainedModel):
                 )
             language_model = AutoModelForCausalLM.from_config(config.text_config)
         self.language_model = language_model
+        self.backbone_before = fingerprints(language_model)
         hidden_size = language_model.config.get_text_config().hidden_size
         adapter = (
             config.collaborative_dim, hidden_size, config.num_experts, config.adapter_dropout, config.markers_per_side
@@ -125,6 +127,7 @@ class XRecPreTrainedModel(PreTrainedModel):
         item_ids: torch.Tensor | None = None,
         user_embeds: torch.Tensor | None = None,
         item_embeds: torch.Tensor | None = None,
+        rows: int | None = None,
     ) -> torch.Tensor:
         """Adapted vectors of both sides.
 
@@ -133,15 +136,17 @@ class XRecPreTrainedModel(PreTrainedModel):
             user_embeds: collaborative embeddings, `(batch, collaborative_dim)`.
             item_ids: rows of the stored item table, `(batch,)`; or
             item_embeds: collaborative embeddings, `(batch, collaborative_dim)`.
+            rows: prompts in the batch; not checked when None.
 
         Returns:
             `(batch, 2 * markers_per_side, hidden_size)`, the user's first.
 
         Raises:
-            ValueError: a side given twice or not at all, an id without a row, a wrong width, NaN or infinity.
+            ValueError: a side given twice or not at all, another number than there are prompts, an id without a row, a wrong
+                width, NaN or infinity.
         """
-        user = pick_embeddings("user", user_ids, user_embeds, self.lightgcn.user_embeddings)
-        item = pick_embeddings("item", item_ids, item_embeds, self.lightgcn.item_embeddings)
+        user = pick_embeddings("user", user_ids, user_embeds, self.lightgcn.user_embeddings, rows)
+        item = pick_embeddings("item", item_ids, item_embeds, self.lightgcn.item_embeddings, rows)
         return torch.cat([self.user_adapter(user), self.item_adapter(item)], dim=1)
 
     def marker_columns(self, input_ids: torch.Tensor) -> torch.Tensor:
@@ -160,34 +165,24 @@ class XRecPreTrainedModel(PreTrainedModel):
         wanted = self.config.markers_per_side
         return torch.cat([find_markers(input_ids, token, wanted, side) for side, token in sides.items()], dim=1)
 
-    def backbone_inputs(
+    def _inputs_with_signal(
         self, input_ids: torch.Tensor, marker_columns: torch.Tensor | None, chunk_start: int, **signal: Any
     ) -> dict[str, Any]:
-        """What the backbone is called with: token embeddings with the markers replaced, and the layers' injection.
-
-        Args:
-            input_ids: this call's tokens, `(batch, length)`, the prompt's columns from `chunk_start` on.
-            marker_columns: columns of the markers in the whole prompt, or None when `input_ids` is the whole prompt.
-            chunk_start: prompt column of the first token of this call.
-            signal: `user_ids` or `user_embeds`, `item_ids` or `item_embeds`.
-
-        Returns:
-            `inputs_embeds` `(batch, length, hidden)` and, for `"qkv"` and `"attention"`, the injection.
-        """
+        """Token embeddings with the markers replaced, and the layers' injection; arguments as in `backbone_inputs`."""
         embeds = self.get_input_embeddings()(self._within_vocabulary(input_ids))
         if marker_columns is None:
             marker_columns = self.marker_columns(input_ids)
         columns = marker_columns - chunk_start
         here = (columns >= 0) & (columns < input_ids.shape[1])
         columns = columns.clamp(0, input_ids.shape[1] - 1)
-        vectors = self.collaborative_vectors(**signal).to(embeds.device, embeds.dtype)
+        vectors = self.collaborative_vectors(**signal, rows=len(input_ids)).to(embeds.device, embeds.dtype)
         vectors = torch.where(here.unsqueeze(-1), vectors, torch.zeros_like(vectors))
         inputs = {"inputs_embeds": replace_at(embeds, columns, vectors, here)}
         if isinstance(self.config.injection_scale, float | int) and self.config.injection_scale != 1:
             vectors = vectors * self.config.injection_scale
         return inputs | self.injection_plan.arguments(columns, vectors, self.injection_scale)
 
-    def inputs_for_backbone(
+    def backbone_inputs(
         self,
         input_ids: torch.Tensor | None,
         marker_columns: torch.Tensor | None,
@@ -195,17 +190,20 @@ class XRecPreTrainedModel(PreTrainedModel):
         kwargs: dict,
         **signal: Any,
     ) -> dict[str, Any]:
-        """`backbone_inputs` for a call that carries the signal, plain token ids for one that does not.
+        """What the backbone is called with: embeddings under injection, or plain ids for a call that carries no signal.
 
         Args:
             input_ids: this call's tokens, `(batch, length)`.
-            marker_columns: as in `backbone_inputs`.
-            chunk_start: as in `backbone_inputs`, or -1 for tokens after the prompt.
+            marker_columns: columns of the markers in the whole prompt, or None when `input_ids` is the whole prompt.
+            chunk_start: prompt column of the first token of this call, or -1 for tokens after the prompt.
             kwargs: the call's other arguments, to find a cache among them.
-            **signal: as in `backbone_inputs`.
+            **signal: `user_ids` or `user_embeds`, `item_ids` or `item_embeds`.
+
+        Returns:
+            `input_ids`; or `inputs_embeds` `(batch, length, hidden)` and, for `"qkv"` and `"attention"`, the injection.
 
         Raises:
-            ValueError: no token ids, or a filled cache without `marker_columns`.
+            ValueError: no token ids, a filled cache without `marker_columns`, or a signal that does not fit.
         """
         if input_ids is None:
             raise ValueError("expected input_ids, found none: the markers are found by their token ids.")
@@ -217,14 +215,15 @@ class XRecPreTrainedModel(PreTrainedModel):
                 "the cache already holds tokens, so the prompt's markers cannot be counted in this call; pass "
                 "marker_columns=model.marker_columns(prompt_ids) and chunk_start, or chunk_start=-1 when decoding."
             )
-        return self.backbone_inputs(input_ids, marker_columns, chunk_start, **signal)
+        return self._inputs_with_signal(input_ids, marker_columns, chunk_start, **signal)
 
     def _within_vocabulary(self, input_ids: torch.Tensor) -> torch.Tensor:
         """Token ids with markers beyond the embedding table set to 0: they need no row, since it would never be read."""
         table: Any = self.get_input_embeddings().weight
         if max(self.config.user_token_id or 0, self.config.item_token_id or 0) < table.shape[0]:
             return input_ids
-        return input_ids.masked_fill(input_ids >= table.shape[0], 0)
+        is_marker: Any = (input_ids == self.config.user_token_id) | (input_ids == self.config.item_token_id)
+        return input_ids.masked_fill(is_marker, 0)
 
     def save_pretrained(self, save_directory: Any, **kwargs: Any) -> None:
         """Saves an adapter-sized checkpoint when `config.base_model_name_or_path` is set, else a full one.
@@ -267,6 +266,11 @@ class XRecPreTrainedModel(PreTrainedModel):
             The model, in evaluation mode.
         """
         language_model: Any = backbone
+        if not isinstance(backbone, str | PreTrainedModel):
+            raise ValueError(
+                f"expected a Hub id, a folder or a PreTrainedModel, found a {type(backbone).__name__}; for LoRA, wrap the "
+                "XRec model itself: get_peft_model(XRecForCausalLM.from_backbone(...), ...)."
+            )
         if isinstance(backbone, str):
             pinned = resolve_revision(backbone, revision, token=(backbone_kwargs or {}).get("token"))
             language_model = AutoModelForCausalLM.from_pretrained(backbone, revision=pinned, **(backbone_kwargs or {}))
@@ -281,9 +285,9 @@ class XRecPreTrainedModel(PreTrainedModel):
 
     def suppress_markers(self) -> None:
         """Keeps the model from writing marker tokens, by its generation configuration."""
-        markers = [token for token in (self.config.user_token_id, self.config.item_token_id) if token is not None]
+        markers = {token for token in (self.config.user_token_id, self.config.item_token_id) if token is not None}
         if markers and self.generation_config is not None:
-            self.generation_config.suppress_tokens = markers
+            self.generation_config.suppress_tokens = sorted(markers | set(self.generation_config.suppress_tokens or ()))
 
 
 __all__ = ["BEYOND_MARKERS", "SIGNAL_ARGUMENTS", "XRecPreTrainedModel", "find_cache"]

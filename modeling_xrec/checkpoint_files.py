@@ -51,7 +51,8 @@ class CheckpointSource:
         Raises:
             ValueError: neither the file nor its index is there.
         """
-        file, index = self.find(name), self.find(f"{name}.index.json")
+        file = self.find(name)
+        index = self.find(f"{name}.index.json") if file is None else None  # in the order in which transformers looks
         if file is None and index is None:
             raise ValueError(f"{self.path} has no {name}; is it a model folder, saved with save_pretrained?")
         paths = [file] if index is None else get_checkpoint_shard_files(self.path, index, **self.fetch)[0]
@@ -74,6 +75,12 @@ def checksum(tensor: torch.Tensor) -> str:
 def save_tables(folder: Path, tables: dict[str, torch.Tensor], max_shard_size: int | str) -> None:
     """Writes the graph's tables, in shards where they exceed `max_shard_size`."""
     save_torch_state_dict(tables, folder, filename_pattern="collaborative{suffix}.safetensors", max_shard_size=max_shard_size)
+
+
+def remove_stale(folder: Path, name: str) -> None:
+    """Removes what an earlier save left that the newest one does not need: the whole file beside shards, or their index."""
+    shards = folder.glob(f"{Path(name).stem}-*-of-*.safetensors")
+    (folder / name if any(shards) else folder / f"{name}.index.json").unlink(missing_ok=True)
 
 
 def save_checksums(folder: Path, tensors: dict[str, torch.Tensor]) -> None:
@@ -115,4 +122,4 @@ def names(problems: Mapping[str, Iterable[str]]) -> str:
     return ", ".join(f"{len(keys)} {kind} (such as {keys[0]})" for kind, keys in sizes.items() if keys)
 
 
-__all__ = ["CheckpointSource", "checksum", "names", "save_checksums", "save_tables", "verify"]
+__all__ = ["CheckpointSource", "checksum", "names", "remove_stale", "save_checksums", "save_tables", "verify"]

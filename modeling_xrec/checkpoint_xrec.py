@@ -6,14 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedConfig
+from huggingface_hub import create_repo
+from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedConfig
+from transformers.utils import GENERATION_CONFIG_NAME
 from transformers.utils.hub import resolve_revision
 
+from .backbone_changes import ADDED_ROWS, added_rows, changed_parameters, restore_added_rows
 from .checkpoint_files import (
     TABLES_NAME,
     WEIGHTS_NAME,
     CheckpointSource,
     names,
+    remove_stale,
     save_checksums,
     save_tables,
     verify,
@@ -23,12 +27,13 @@ from .layer_injection import install_injection
 from .lightgcn import LightGCN
 
 BACKBONE_PREFIX, TABLES_PREFIX = "language_model.", "lightgcn."
+ADAPTER_PREFIXES = ("user_adapter.", "item_adapter.", "injection_scale")
 AUTO_MAP = {"AutoModel": "modeling_xrec.XRecModel", "AutoModelForCausalLM": "modeling_xrec.XRecForCausalLM"}
 
 
 def is_adapter_key(name: str) -> bool:
     """Whether a weight is XRec's own to train: these alone are trainable, and an adapter-sized file holds exactly these."""
-    return not name.startswith((BACKBONE_PREFIX, TABLES_PREFIX))
+    return name.startswith(ADAPTER_PREFIXES)
 
 
 def names_not_saved(model: Any) -> set[str]:
@@ -36,10 +41,8 @@ def names_not_saved(model: Any) -> set[str]:
 
     Asked at save time too, because quantisation adds keys after loading.
     """
-    full = model.config.base_model_name_or_path is None
-    return {
-        name for name in model.state_dict() if not is_adapter_key(name) and not (full and name.startswith(BACKBONE_PREFIX))
-    }
+    left_out = (TABLES_PREFIX,) if model.config.base_model_name_or_path is None else (TABLES_PREFIX, BACKBONE_PREFIX)
+    return {name for name in model.state_dict() if name.startswith(left_out)}
 
 
 def save_checkpoint(
@@ -61,27 +64,64 @@ def save_checkpoint(
         state_dict: weights to save; the model's own when None.
         max_shard_size: largest file.
         is_main_process: whether this process writes.
-        push_to_hub: whether to push the folder's contents afterwards.
+        push_to_hub: whether to push what was written (`repo_id`, `commit_message`, `create_pr`, `token` in kwargs).
         kwargs: more arguments of `save_pretrained`.
+
+    Raises:
+        ValueError: a `variant`, or a backbone that an adapter-sized checkpoint would lose.
     """
     from .pipeline_xrec import CUSTOM_PIPELINES  # here, so that loading a model need not import every pipeline
 
-    if push_to_hub:
-        repo_id = kwargs.pop("repo_id", Path(folder).name)
+    if kwargs.get("variant") is not None:
+        raise ValueError(f"expected no variant, found {kwargs['variant']!r}; give each variant a folder or a branch.")
+    push = {name: kwargs.pop(name) for name in ("repo_id", "commit_message", "create_pr") if push_to_hub and name in kwargs}
+    timestamps = model._get_files_timestamps(folder) if push_to_hub and Path(folder).is_dir() else {}
+    weights = dict(model.state_dict() if state_dict is None else state_dict)
+    adapter = {name: weights[name] for name in weights if is_adapter_key(name)}
+    if model.config.base_model_name_or_path is not None:
+        adapter |= _added_rows(model)
+        state_dict = adapter
     # Saving one class registers that one only; a checkpoint serves both.
     model.config.auto_map = {**(getattr(model.config, "auto_map", None) or {}), **AUTO_MAP}
     model.config.custom_pipelines = copy.deepcopy(CUSTOM_PIPELINES)
     model._keys_to_ignore_on_save = names_not_saved(model)
-    save(folder, state_dict=state_dict, max_shard_size=max_shard_size, is_main_process=is_main_process, **kwargs)
+    # A copy, for transformers empties the dictionary it is given.
+    given = None if state_dict is None else dict(state_dict)
+    save(folder, state_dict=given, max_shard_size=max_shard_size, is_main_process=is_main_process, **kwargs)
     if not is_main_process:
         return
-    weights = model.state_dict() if state_dict is None else state_dict
-    tables = {name.removeprefix(TABLES_PREFIX): weights[name] for name in weights if name.startswith(TABLES_PREFIX)}
+    tables = {name: weights[name] for name in weights if name.startswith(TABLES_PREFIX)}
     if model.config.num_users or model.config.num_items:
-        save_tables(Path(folder), tables, max_shard_size)
-    save_checksums(Path(folder), {name: weights[name] for name in weights if not name.startswith(BACKBONE_PREFIX)})
+        bare = {name.removeprefix(TABLES_PREFIX): table for name, table in tables.items()}
+        save_tables(Path(folder), bare, max_shard_size)
+    save_checksums(Path(folder), adapter | tables)
+    for name in (WEIGHTS_NAME, TABLES_NAME):
+        remove_stale(Path(folder), name)
     if push_to_hub:
-        model.push_to_hub(repo_id, max_shard_size=max_shard_size, **kwargs)
+        _push(model, Path(folder), timestamps, token=kwargs.get("token"), **push)
+
+
+def _added_rows(model: Any) -> dict[str, torch.Tensor]:
+    changed = changed_parameters(model.language_model, model.backbone_before)
+    if changed:
+        raise ValueError(
+            f"the backbone has changed since it was loaded ({len(changed)} parameters, such as {changed[0]}), and an "
+            "adapter-sized checkpoint would lose that; set config.base_model_name_or_path=None to save it whole."
+        )
+    return added_rows(model.language_model, model.backbone_before)
+
+
+def _push(
+    model: Any,
+    folder: Path,
+    timestamps: dict[str, float],
+    repo_id: str | None = None,
+    commit_message: str | None = None,
+    create_pr: bool = False,
+    token: str | bool | None = None,
+) -> None:
+    repo = create_repo(repo_id or folder.name, exist_ok=True, token=token).repo_id
+    model._upload_modified_files(folder, repo, timestamps, commit_message=commit_message, create_pr=create_pr, token=token)
 
 
 def load_checkpoint(model_class: Any, load: Callable, path: Any, args: tuple, config: Any, kwargs: dict[str, Any]) -> Any:
@@ -99,20 +139,24 @@ def load_checkpoint(model_class: Any, load: Callable, path: Any, args: tuple, co
         The model; with `output_loading_info=True`, the model and that information.
     """
     report, with_tables = kwargs.pop("output_loading_info", False), kwargs.pop("load_tables", True)
-    config, kwargs = resolve_config(XRecConfig, path, config, kwargs)
+    config, kwargs, markers = resolve_config(XRecConfig, path, config, kwargs)
     num_users, num_items = config.num_users, config.num_items
     config.num_users = config.num_items = 0  # the tables come last, and are never drawn at random first
     if config.base_model_name_or_path is None:
         model, info = load_full_checkpoint(load, path, args, config, kwargs)
     else:
         model, info = load_adapter_checkpoint(model_class, path, config, kwargs)
+    if model.can_generate() and {config.user_token_id, config.item_token_id} != markers:
+        model.suppress_markers()
     if with_tables:
         load_tables(model, CheckpointSource(path, **kwargs), num_users, num_items)
     model.freeze()
     return (model, info) if report else model
 
 
-def resolve_config(config_class: Any, path: Any, config: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+def resolve_config(
+    config_class: Any, path: Any, config: Any, kwargs: dict[str, Any]
+) -> tuple[Any, dict[str, Any], set[int | None]]:
     """The checkpoint's configuration, and what is left of the arguments.
 
     Args:
@@ -122,7 +166,7 @@ def resolve_config(config_class: Any, path: Any, config: Any, kwargs: dict[str, 
         kwargs: arguments of `from_pretrained`; fields of the configuration among them override it.
 
     Returns:
-        Configuration and remaining arguments.
+        Configuration, remaining arguments, and the marker tokens that were saved.
     """
     # One commit for every file of this load, however the branch moves meanwhile.
     where = {name: kwargs[name] for name in ("token", "cache_dir") if name in kwargs}
@@ -130,12 +174,17 @@ def resolve_config(config_class: Any, path: Any, config: Any, kwargs: dict[str, 
     if revision is not None:
         kwargs["revision"] = revision
     # Loaded as remote code, the configuration's class may be another copy of the same file.
-    if not isinstance(config, PreTrainedConfig):
+    if isinstance(config, PreTrainedConfig):
+        config = copy.deepcopy(config)  # it stays the caller's
+        markers = {config.user_token_id, config.item_token_id}
+    else:
         fetch = {name: kwargs[name] for name in CheckpointSource.FETCH_ARGUMENTS if name in kwargs}
         config = config_class.from_pretrained(path if config is None else config, **fetch)
+        markers = {config.user_token_id, config.item_token_id}
         for name in [name for name in kwargs if name in config_class.__dataclass_fields__ and name != "dtype"]:
             setattr(config, name, kwargs.pop(name))
-    return config, kwargs
+        config.validate_ranges()
+    return config, kwargs, markers
 
 
 def load_full_checkpoint(load: Callable, path: Any, args: tuple, config: Any, kwargs: dict[str, Any]) -> tuple[Any, dict]:
@@ -178,12 +227,14 @@ def load_adapter_checkpoint(model_class: Any, path: Any, config: Any, kwargs: di
     )
     model = model_class(config, language_model=language_model)
     own = {name for name in model.state_dict() if is_adapter_key(name)}
-    wrong = {"missing": own - set(weights), "unexpected": set(weights) - own}
+    wrong = {"missing": own - set(weights), "unexpected": set(weights) - own - set(ADDED_ROWS)}
     if any(wrong.values()):
         raise ValueError(
             f"{path} is not an adapter checkpoint of this model: {names(wrong)}; save it again with save_pretrained."
         )
     verify(source, weights)
+    # After the model has noted what the base brings, so that saving again finds these rows to be additions.
+    restore_added_rows(language_model, {name: weights.pop(name) for name in ADDED_ROWS if name in weights})
     model.load_state_dict(weights, strict=False)
     device = language_model.get_input_embeddings().weight.device
     for name, parameter in model.named_parameters():
@@ -191,8 +242,11 @@ def load_adapter_checkpoint(model_class: Any, path: Any, config: Any, kwargs: di
             parameter.data = parameter.data.to(device)
     model.name_or_path = str(path)
     if model.can_generate():
-        model.generation_config = copy.deepcopy(language_model.generation_config)
-        model.suppress_markers()
+        saved = source.find(GENERATION_CONFIG_NAME)
+        settings = GenerationConfig.from_pretrained(Path(saved).parent) if saved else language_model.generation_config
+        model.generation_config = copy.deepcopy(settings)
+        if saved is None:
+            model.suppress_markers()
     return model.eval(), {"missing_keys": set(), "unexpected_keys": set(), "mismatched_keys": set(), "error_msgs": []}
 
 
@@ -226,7 +280,8 @@ def load_tables(model: Any, source: CheckpointSource, num_users: int, num_items:
         )
     verify(source, {TABLES_PREFIX + name: table for name, table in tables.items()})
     device = model.get_input_embeddings().weight.device
-    lightgcn.load_state_dict({name: table.to(device) for name, table in tables.items()}, assign=True)
+    # In single precision, as the adapters are, whatever the model was saved in.
+    lightgcn.load_state_dict({name: table.to(device, torch.float32) for name, table in tables.items()}, assign=True)
     model.set_tables(lightgcn)
 
 

@@ -16,7 +16,8 @@ def find_markers(input_ids: torch.Tensor, token_id: int, wanted: int, side: str)
         `(batch, wanted)`, ascending.
 
     Raises:
-        ValueError: a row holds more or fewer; the message gives the row and both counts.
+        ValueError: a row holds more or fewer; the message gives the row and both counts. Compiled code does not look at
+            values; there a missing marker has column -1, where nothing is injected.
     """
     mask = input_ids == token_id
     if not torch.compiler.is_compiling() and (mask.sum(dim=1) != wanted).any():
@@ -25,7 +26,9 @@ def find_markers(input_ids: torch.Tensor, token_id: int, wanted: int, side: str)
             f"row {row} of the prompt has {int(mask[row].sum())} {side} markers, expected {wanted}; "
             "build prompts with XRecProcessor."
         )
-    return mask.to(torch.uint8).topk(wanted, dim=1).indices.sort(dim=1).values
+    found = mask.to(torch.uint8).topk(min(wanted, mask.shape[1]), dim=1)
+    columns = torch.where(found.values > 0, found.indices, -1).sort(dim=1).values
+    return torch.nn.functional.pad(columns, (wanted - columns.shape[1], 0), value=-1)
 
 
 def replace_at(embeds: torch.Tensor, columns: torch.Tensor, vectors: torch.Tensor, here: torch.Tensor) -> torch.Tensor:
@@ -45,22 +48,33 @@ def replace_at(embeds: torch.Tensor, columns: torch.Tensor, vectors: torch.Tenso
     return emptied.scatter_add_(1, columns.unsqueeze(-1).expand_as(vectors), vectors)
 
 
-def pick_embeddings(side: str, ids: torch.Tensor | None, embeds: torch.Tensor | None, table: torch.Tensor) -> torch.Tensor:
+def pick_embeddings(
+    side: str, ids: torch.Tensor | None, embeds: torch.Tensor | None, table: torch.Tensor, rows: int | None = None
+) -> torch.Tensor:
     """Collaborative embeddings of one side, from the stored table or from the caller.
 
     Args:
         side: `user` or `item`, for the messages.
         ids: rows of the table, `(batch,)`; or
         embeds: embeddings, `(batch, dim)`.
-        table: the stored embeddings, `(rows, dim)`.
+        table: the stored embeddings, `(stored, dim)`.
+        rows: prompts in the batch; not checked when None.
 
     Returns:
         `(batch, dim)`.
 
     Raises:
-        ValueError: both or neither given, an id without a row, a wrong width, NaN or infinity.
+        ValueError: both or neither given, another number than there are prompts, an id without a row, a wrong width, NaN or
+            infinity.
     """
+    given = embeds if ids is None else ids
+    if isinstance(given, torch.Tensor) and rows is not None and given.dim() and len(given) != rows:
+        name = f"{side}_embeds" if ids is None else f"{side}_ids"
+        raise ValueError(f"{name} has {len(given)} rows and input_ids has {rows}; give one {side} a prompt.")
     if ids is not None and embeds is None:
+        if not isinstance(ids, torch.Tensor) or ids.dim() != 1 or ids.is_floating_point() or ids.dtype == torch.bool:
+            found = f"{ids.dtype} {tuple(ids.shape)}" if isinstance(ids, torch.Tensor) else type(ids).__name__
+            raise ValueError(f"{side}_ids is {found}, expected integers (batch,); give one index a prompt.")
         if not torch.compiler.is_compiling() and ((ids < 0) | (ids >= len(table))).any():
             raise ValueError(
                 f"{side}_ids range from {int(ids.min())} to {int(ids.max())}, and the model stores {len(table)} {side}s; "

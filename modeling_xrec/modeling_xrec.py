@@ -34,7 +34,7 @@ class XRecModel(XRecPreTrainedModel):
     ) -> BaseModelOutputWithPast:
         """Arguments as in `XRecForCausalLM.forward`; returns `last_hidden_state` `(batch, length, hidden_size)`."""
         signal = {"user_ids": user_ids, "item_ids": item_ids, "user_embeds": user_embeds, "item_embeds": item_embeds}
-        inputs = self.inputs_for_backbone(input_ids, marker_columns, chunk_start, kwargs, **signal)
+        inputs = self.backbone_inputs(input_ids, marker_columns, chunk_start, kwargs, **signal)
         return self.get_decoder()(**inputs, attention_mask=attention_mask, **kwargs)
 
 
@@ -103,7 +103,7 @@ class XRecForCausalLM(XRecPreTrainedModel, GenerationMixin):
         # Trainer turns the cache off on the outer configuration only.
         kwargs.setdefault("use_cache", getattr(self.config, "use_cache", None))
         signal = {"user_ids": user_ids, "item_ids": item_ids, "user_embeds": user_embeds, "item_embeds": item_embeds}
-        inputs = self.inputs_for_backbone(input_ids, marker_columns, chunk_start, kwargs, **signal)
+        inputs = self.backbone_inputs(input_ids, marker_columns, chunk_start, kwargs, **signal)
         outputs = self.language_model(**inputs, attention_mask=attention_mask, logits_to_keep=logits_to_keep, **kwargs)
         if labels is not None:
             vocabulary = outputs.logits.shape[-1]
@@ -124,12 +124,21 @@ class XRecForCausalLM(XRecPreTrainedModel, GenerationMixin):
         assistant = kwargs.get("assistant_model")
         if assistant is not None and not hasattr(assistant, "collaborative_vectors"):
             kwargs["assistant_model"] = self._without_signal(assistant)
+        if kwargs.get("guidance_scale") not in (None, 1):
+            raise ValueError(
+                f"expected no guidance_scale, found {kwargs['guidance_scale']}: its second pass has no prompt, so no markers."
+            )
         return super().generate(inputs, **kwargs)
 
     def _without_signal(self, language_model: PreTrainedModel) -> "XRecForCausalLM":
         """A plain language model that takes our arguments and marker tokens, and ignores them."""
         markers: Any = {"user_token_id": self.config.user_token_id, "item_token_id": self.config.item_token_id}
-        return type(self).from_backbone(language_model, injection="none", collaborative_dim=1, num_experts=1, **markers)
+        trained, training = [p for p in language_model.parameters() if p.requires_grad], language_model.training
+        model = type(self).from_backbone(language_model, injection="none", collaborative_dim=1, num_experts=1, **markers)
+        for parameter in trained:  # it stays the caller's model
+            parameter.requires_grad_(True)
+        language_model.train(training)
+        return model
 
     def prepare_inputs_for_generation(self, input_ids: torch.Tensor, **kwargs: Any) -> dict[str, Any]:
         """Adds where this call's tokens start; a call beyond the markers carries no signal, at the backbone's own cost."""

@@ -177,6 +177,10 @@ def test_left_padded_equals_unpadded(model):
     found, found_logits = generated(model, prompt=padded, attention_mask=mask)
     assert torch.equal(found, wanted)
     torch.testing.assert_close(found_logits, wanted_logits, **CLOSE)
+    other = generated(model, prompt=padded, attention_mask=mask, **OTHER_USERS)[1]
+    assert apart(other[:, 0], wanted_logits[:, 0]) > HEARD
+    unmasked = generated(model, prompt=padded, attention_mask=torch.ones_like(padded))[1]
+    assert apart(unmasked[:, 0], wanted_logits[:, 0]) > HEARD
 
 
 WAYS = {
@@ -211,8 +215,10 @@ def test_beams_and_samples_are_rows_of_their_own(model):
     alone, _ = generated(model, prompt=PROMPT[1:], user_ids=IDS["user_ids"][1:], item_ids=IDS["item_ids"][1:], **settings)
     assert torch.equal(together[2:], alone)
     torch.manual_seed(0)
-    samples, _ = generated(model, do_sample=True, num_return_sequences=3)
+    samples, sample_logits = generated(model, do_sample=True, num_return_sequences=3)
     assert samples.shape == (6, 6)
+    # The first logits are the prompt's own: three times row 0's, then three times row 1's.
+    torch.testing.assert_close(sample_logits[:, 0], logits(model)[:, -1].repeat_interleave(3, dim=0), **CLOSE)
 
 
 def test_logits_hidden_states_and_attentions_are_the_backbones(model):
@@ -273,6 +279,7 @@ def test_two_forwards_before_one_backward(model):
     model.zero_grad()
     losses = [model(PROMPT, labels=PROMPT, **signal).loss for signal in (IDS, OTHER_USERS)]
     sum(losses).backward()
+    assert apart(one["user_adapter.expert_weight"], two["user_adapter.expert_weight"]) > 1e-6
     for name in one:
         torch.testing.assert_close(model.get_parameter(name).grad, one[name] + two[name], **CLOSE)
 

@@ -5,7 +5,7 @@ import sys
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModel, AutoModelForCausalLM, AutoProcessor, LlamaConfig, LlamaForCausalLM
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoProcessor, LlamaConfig, LlamaForCausalLM
 
 from modeling_xrec import XRecForCausalLM, XRecModel
 
@@ -13,9 +13,9 @@ PROCESSOR_FILES = {"catalogue_arguments.py", "processing_xrec.py", "prompt_layou
 PROMPT = torch.tensor([[1, 9, 104, 12, 105, 30, 31]])
 IDS = {"user_ids": torch.tensor([3]), "item_ids": torch.tensor([2])}
 OWN_FILES = {
-    "base_xrec.py", "bipartite_graph.py", "checkpoint_files.py", "checkpoint_xrec.py", "collaborative_adapter.py",
-    "configuration_xrec.py", "histories.py", "layer_injection.py", "lightgcn.py", "marker_placement.py", "modeling_xrec.py",
-    "pipeline_xrec.py",
+    "backbone_changes.py", "base_xrec.py", "bipartite_graph.py", "checkpoint_files.py", "checkpoint_xrec.py",
+    "collaborative_adapter.py", "configuration_xrec.py", "histories.py", "layer_injection.py", "lightgcn.py",
+    "marker_placement.py", "modeling_xrec.py", "pipeline_xrec.py",
 }  # fmt: skip
 
 
@@ -228,7 +228,7 @@ class Blocker:
             raise ModuleNotFoundError(name)
 sys.meta_path.insert(0, Blocker())
 import torch
-from transformers import AutoModel, AutoModelForCausalLM, AutoProcessor, LlamaConfig, LlamaForCausalLM
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoProcessor, LlamaConfig, LlamaForCausalLM
 folder, again = sys.argv[1:]
 model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)
 processor = AutoProcessor.from_pretrained(folder, trust_remote_code=True)
@@ -302,3 +302,102 @@ def test_a_full_checkpoint_of_a_backbone_with_own_code_is_refused_by_name(own_co
     (tmp_path / "model" / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match=r"type 'own_llama' is not among those of transformers.*base_model_name_or_path"):
         XRecForCausalLM.from_pretrained(tmp_path / "model")
+
+
+@pytest.mark.parametrize("size", ["full", "adapter"])
+@pytest.mark.parametrize("order", [("50GB", "3KB"), ("3KB", "50GB")])
+def test_a_save_over_an_older_one_leaves_the_newest_weights(tiny_xrec, tmp_path, order, size):
+    old, new = tiny_xrec(), tiny_xrec()
+    for model, shard_size in zip((old, new), order, strict=True):
+        if size == "adapter":
+            model.language_model.save_pretrained(tmp_path / "base")
+            model.config.base_model_name_or_path = str(tmp_path / "base")
+        with torch.no_grad():
+            model.user_adapter.gate_weight.normal_()
+            model.lightgcn.user_embeddings.normal_()
+        model.save_pretrained(tmp_path / "model", max_shard_size=shard_size)
+    again = XRecForCausalLM.from_pretrained(tmp_path / "model")
+    assert all(torch.equal(value, again.state_dict()[name]) for name, value in new.state_dict().items())
+
+
+def test_a_state_dict_that_is_passed_is_saved_whole_and_left_alone(tiny_xrec, tmp_path):
+    model = tiny_xrec()
+    state = {name: value * 2 for name, value in model.state_dict().items()}
+    names = list(state)
+    model.save_pretrained(tmp_path, state_dict=state)
+    assert list(state) == names
+    again = XRecForCausalLM.from_pretrained(tmp_path)
+    assert all(torch.equal(state[name], value) for name, value in again.state_dict().items())
+
+
+def test_a_changed_backbone_is_not_lost_in_an_adapter_sized_checkpoint(adapter_only, tmp_path):
+    _, folder = adapter_only
+    model = XRecForCausalLM.from_pretrained(folder)
+    model.to(torch.bfloat16).to(torch.float32).save_pretrained(tmp_path / "rounded")
+    with torch.no_grad():
+        model.language_model.model.layers[1].mlp.up_proj.weight.mul_(1.1)
+    with pytest.raises(ValueError, match=r"1 parameters, such as model.layers.1.mlp.up_proj.weight.*=None to save it whole"):
+        model.save_pretrained(tmp_path / "again")
+    model.config.base_model_name_or_path = None
+    model.save_pretrained(tmp_path / "whole")
+    torch.testing.assert_close(logits(XRecForCausalLM.from_pretrained(tmp_path / "whole")), logits(model))
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_rows_of_added_tokens_are_in_the_adapter_file(tmp_path, tied):
+    sizes = {"vocab_size": 110, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4}
+    LlamaForCausalLM(LlamaConfig(**sizes, tie_word_embeddings=tied)).save_pretrained(tmp_path / "base")
+    model = XRecForCausalLM.from_backbone(str(tmp_path / "base"), user_token_id=104, item_token_id=105, collaborative_dim=8)
+    model.resize_token_embeddings(115, mean_resizing=False)
+    torch.nn.init.normal_(model.get_input_embeddings().weight[110:])
+    prompt = torch.tensor([[1, 9, 104, 112, 105, 114, 31]])
+    embeds = {"user_embeds": torch.randn(1, 8), "item_embeds": torch.randn(1, 8)}
+    with torch.no_grad():
+        wanted = model(prompt, **embeds).logits
+    for place in ("once", "twice"):
+        model.save_pretrained(tmp_path / place)
+        saved = load_file(tmp_path / place / "model.safetensors")
+        assert saved["added_tokens.embedding"].shape == saved["added_tokens.head"].shape == (5, 32)
+        model = XRecForCausalLM.from_pretrained(tmp_path / place)
+        with torch.no_grad():
+            torch.testing.assert_close(model(prompt, **embeds).logits, wanted)
+
+
+def test_the_callers_configuration_stays_as_it_is(adapter_only):
+    _, folder = adapter_only
+    config = AutoConfig.from_pretrained(folder)
+    for _ in range(2):
+        assert AutoModelForCausalLM.from_pretrained(folder, config=config).lightgcn.num_users == 5
+    assert config.num_users == 5
+
+
+@pytest.mark.parametrize("size", ["full", "adapter"])
+def test_generation_settings_are_the_checkpoints_own(tiny_xrec, tmp_path, size):
+    model = tiny_xrec()
+    if size == "adapter":
+        model.language_model.save_pretrained(tmp_path / "base")
+        model.config.base_model_name_or_path = str(tmp_path / "base")
+    model.generation_config.max_new_tokens, model.generation_config.suppress_tokens = 77, None
+    model.save_pretrained(tmp_path / "model")
+    found = XRecForCausalLM.from_pretrained(tmp_path / "model").generation_config
+    assert (found.max_new_tokens, found.suppress_tokens) == (77, None)
+    moved = XRecForCausalLM.from_pretrained(tmp_path / "model", user_token_id=50)
+    assert moved.generation_config.suppress_tokens == [50, 105]
+
+
+def test_overrides_are_validated(adapter_only):
+    _, folder = adapter_only
+    with pytest.raises(ValueError, match=r"adapter_dropout=7.0 is out of range"):
+        XRecForCausalLM.from_pretrained(folder, adapter_dropout=7.0)
+
+
+def test_variants_are_refused(tiny_xrec, tmp_path):
+    with pytest.raises(ValueError, match="expected no variant, found 'fp16'"):
+        tiny_xrec().save_pretrained(tmp_path, variant="fp16")
+
+
+def test_tables_are_in_single_precision_like_the_adapters(tiny_xrec, tmp_path):
+    tiny_xrec().to(torch.bfloat16).save_pretrained(tmp_path)
+    model = XRecForCausalLM.from_pretrained(tmp_path, dtype=torch.bfloat16)
+    assert {t.dtype for t in model.lightgcn.state_dict().values()} == {torch.float32}
+    assert model.user_adapter.gate_weight.dtype == torch.float32

@@ -33,7 +33,7 @@ def test_grouped_heads_take_the_mean_of_the_heads_that_share_them():
     torch.testing.assert_close(keys[..., 8:], (vectors[..., 16:24] + vectors[..., 24:]) / 2)
 
 
-def test_mean_pooled_heads_of_a_multi_head_model_hear_the_same_injection(xrec_over):
+def test_mean_pooled_heads_of_a_multi_head_model_hear_the_same_injection():
     """The formula's reason: pooling the key and value heads of a model under injection is injecting the pooled vector."""
     torch.manual_seed(0)
     weight, states, vector = torch.randn(32, 32), torch.randn(5, 32), torch.randn(1, 1, 32)

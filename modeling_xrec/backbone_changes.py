@@ -1,0 +1,84 @@
+"""What an adapter-sized checkpoint would lose: changes to the backbone since it was loaded.
+
+Rows that were added for new tokens are kept in the adapter file. Any other change (merged LoRA weights, an edit in place) is
+refused at saving, because the base model that completes the checkpoint does not have it.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+from transformers import PreTrainedModel
+
+SAMPLES = 64
+ADDED_ROWS = {"added_tokens.embedding": "get_input_embeddings", "added_tokens.head": "get_output_embeddings"}
+
+
+class Fingerprint(NamedTuple):
+    """Shape of a parameter and some of its values, `(at most 64,)`."""
+
+    shape: tuple[int, ...]
+    values: torch.Tensor
+
+
+def fingerprints(language_model: PreTrainedModel) -> dict[str, Fingerprint]:
+    """Shape and evenly spread values of every parameter; quantised, offloaded and sharded ones are left out."""
+    return {
+        name: _fingerprint(parameter, parameter.shape[0] if parameter.dim() else 1)
+        for name, parameter in language_model.named_parameters()
+        if _is_plain(parameter)
+    }
+
+
+def _is_plain(parameter: torch.Tensor) -> bool:
+    quantised_or_sharded = type(parameter) is not torch.nn.Parameter or hasattr(parameter, "full_tensor")
+    return parameter.is_floating_point() and not parameter.is_meta and not quantised_or_sharded
+
+
+def _fingerprint(parameter: torch.Tensor, rows: int) -> Fingerprint:
+    values = parameter.detach()[:rows].reshape(-1) if parameter.dim() else parameter.detach().reshape(-1)
+    step = max(len(values) // SAMPLES, 1)
+    return Fingerprint(tuple(parameter.shape), values[::step][:SAMPLES].float().cpu())
+
+
+def changed_parameters(language_model: PreTrainedModel, before: dict[str, Fingerprint]) -> list[str]:
+    """Names of parameters that are new, or whose first rows are not what they were, precision aside."""
+    changed = []
+    for name, parameter in language_model.named_parameters():
+        if name not in before:
+            changed += [name] if _is_plain(parameter) else []
+            continue
+        if not _is_plain(parameter):
+            continue
+        shape, values = before[name]
+        same_width = tuple(parameter.shape[1:]) == shape[1:] and parameter.shape[0] >= shape[0]
+        # Half precision rounds by up to 0.4 percent.
+        if not same_width or not torch.allclose(_fingerprint(parameter, shape[0]).values, values, rtol=1e-2, atol=1e-6):
+            changed.append(name)
+    return changed
+
+
+def added_rows(language_model: PreTrainedModel, before: dict[str, Fingerprint]) -> dict[str, torch.Tensor]:
+    """Rows that embedding and head have beyond those they were loaded with, by their names in the adapter file."""
+    shapes = {name: before[name].shape[0] for name in before}
+    names = {id(parameter): name for name, parameter in language_model.named_parameters()}
+    rows = {}
+    for key, getter in ADDED_ROWS.items():
+        module: Any = getattr(language_model, getter)()
+        old = shapes.get(names.get(id(module.weight), "")) if module is not None else None
+        if old is not None and module.weight.shape[0] > old:
+            rows[key] = module.weight.detach()[old:].clone()
+    return rows
+
+
+def restore_added_rows(language_model: PreTrainedModel, rows: dict[str, torch.Tensor]) -> None:
+    """Gives a freshly loaded backbone the rows that an adapter file brings."""
+    if not rows:
+        return
+    old = language_model.get_input_embeddings().weight.shape[0]
+    language_model.resize_token_embeddings(old + len(rows["added_tokens.embedding"]), mean_resizing=False)
+    with torch.no_grad():
+        for key, value in rows.items():
+            getattr(language_model, ADDED_ROWS[key])().weight[old:] = value
+
+
+__all__ = ["ADDED_ROWS", "added_rows", "changed_parameters", "fingerprints", "restore_added_rows"]
