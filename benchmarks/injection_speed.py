@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from measuring import Call, interleave, ledger_of, machine, quartiles
+from measuring import Call, added_share, interleave, ledger_of, machine, quartiles
 from transformers import AutoModelForCausalLM, LlamaConfig, StoppingCriteria, StoppingCriteriaList
 
 from modeling_xrec import XRecForCausalLM
@@ -187,7 +187,8 @@ def compare(calls: dict[str, Call], what: str, repetitions: int, wait: Call, ste
 
     Returns:
         By model milliseconds a forward pass, and for all but the plain one the ratio of medians, the quartiles of the
-        repetitions' own ratios, the operations beyond the plain backbone's and the bytes over its bytes.
+        repetitions' own ratios, the operations beyond the plain backbone's, the share of the CPU's time that they take, and
+        the bytes over its bytes.
     """
     seconds = interleave(calls, repetitions, wait)
     ledgers = {name: ledger_of(call) for name, call in calls.items()}
@@ -209,6 +210,7 @@ def compare(calls: dict[str, Call], what: str, repetitions: int, wait: Call, ste
             "ratio_quartiles": quartiles([own / base for own, base in zip(times, seconds[PLAIN], strict=True)]),
             "more_operations": sum(more.values()) / steps,
             "more_operations_by_kind": {kind: count / steps for kind, count in sorted(more.items()) if count},
+            "added_share_of_cpu_time": added_share(calls[name], calls[PLAIN]),
             "new_bytes_ratio": ledger.new_bytes / plain.new_bytes,
             "required": REQUIRED[what],
             "goal": GOALS[what],

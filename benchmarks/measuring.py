@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 import transformers
+from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
 Call = Callable[[], Any]
@@ -48,6 +49,26 @@ def ledger_of(call: Call) -> Ledger:
     with Ledger() as ledger:
         call()
     return ledger
+
+
+def times_by_operation(call: Call) -> dict[tuple[str, str], tuple[int, float]]:
+    """Count and self CPU time in milliseconds of every operation of one call, by name and shapes."""
+    with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as profiled:
+        call()
+    return {
+        (event.key, str(event.input_shapes)): (event.count, event.self_cpu_time_total / 1000)
+        for event in profiled.key_averages(group_by_input_shape=True)
+    }
+
+
+def added_share(call: Call, plain: Call) -> float:
+    """Share of one call's CPU time in the operations that the plain one does not make, or makes less often.
+
+    It resolves what a clock on a shared machine does not: a slow moment falls on all operations of a call alike.
+    """
+    own, base = times_by_operation(call), times_by_operation(plain)
+    added = sum(time * max(count - base.get(key, (0, 0.0))[0], 0) / count for key, (count, time) in own.items())
+    return added / sum(time for _, time in own.values())
 
 
 def interleave(calls: dict[str, Call], repetitions: int, wait: Call) -> dict[str, list[float]]:

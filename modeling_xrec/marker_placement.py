@@ -44,7 +44,9 @@ def replace_at(embeds: torch.Tensor, columns: torch.Tensor, vectors: torch.Tenso
         `(batch, length, hidden)`; the values of the vectors, bit for bit, at the markers, and of `embeds` elsewhere.
     """
     is_marker = torch.zeros_like(embeds[..., 0]).scatter_add(1, columns, here.to(embeds.dtype)).bool()
-    emptied = embeds.masked_fill(is_marker.unsqueeze(-1), 0)
+    # The embedding's output is ours alone; only training its rows needs them as they were.
+    empty = embeds.masked_fill if embeds.requires_grad else embeds.masked_fill_
+    emptied = empty(is_marker.unsqueeze(-1), 0)
     return emptied.scatter_add_(1, columns.unsqueeze(-1).expand_as(vectors), vectors)
 
 

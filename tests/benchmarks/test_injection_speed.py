@@ -7,8 +7,8 @@ import pytest
 import torch
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
-DECODE_EXTRA = {"aten.ge.Scalar": 1.0, "aten.masked_fill.Scalar": 1.0}
-"""A decoding step beyond the plain backbone's: token ids beyond the embedding table are read as 0."""
+DECODE_EXTRA = {"aten.eq.Scalar": 2.0, "aten.bitwise_or.Tensor": 1.0, "aten.masked_fill.Scalar": 1.0}
+"""A decoding step beyond the plain backbone's: markers that lie beyond the embedding table are read as 0."""
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def test_every_mode_and_batch_is_compared_with_the_plain_backbone(figures):
                 assert rows[mode]["more_operations"] == more == sum(rows[mode]["more_operations_by_kind"].values())
 
 
-def test_a_decoding_step_dispatches_what_the_plain_backbone_does_and_two_operations_more(figures):
+def test_a_decoding_step_dispatches_what_the_plain_backbone_does_and_four_operations_more(figures):
     for rows in figures["decode"].values():
         for mode in ("qkv", "attention", "input"):
             assert rows[mode]["more_operations_by_kind"].items() <= DECODE_EXTRA.items()
