@@ -10,6 +10,7 @@ matrix, D the degrees and E^(0) the trained tables:
 The code that goes to the Hub needs no graph library: a published model holds E and the fold-in tables.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -17,8 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .bipartite_graph import normalized_adjacency, propagate_once
+from .bipartite_graph import check_finite, normalized_adjacency, propagate_once
 from .histories import Histories, distinct_entries, root, sum_over_root
+from .recommending import Excluded, best_items, nearest_rows
 
 
 class LightGCN(nn.Module):
@@ -74,6 +76,10 @@ class LightGCN(nn.Module):
         """Rows of the item table."""
         return self.item_embeddings.shape[0]
 
+    def is_settled(self) -> bool:
+        """Whether the tables hold final embeddings: `settle` fills the fold-in tables, which are zero until then."""
+        return any(bool(self.get_buffer(f"{side}_fold_in").any()) for side in ("user", "item"))
+
     def propagate_layers(self, adjacency: torch.Tensor) -> list[torch.Tensor]:
         """E^(0) .. E^(L), users above items, each `(|U| + |I|, d)`."""
         layers = [torch.cat([self.user_embeddings, self.item_embeddings])]
@@ -96,6 +102,9 @@ class LightGCN(nn.Module):
 
         Returns:
             User embeddings `(|U|, d)` and item embeddings `(|I|, d)`.
+
+        Raises:
+            ValueError: neither edges nor a matrix, bad edges, or the matrix of another number of nodes.
         """
         if adjacency is None:
             if edge_index is None:
@@ -106,7 +115,15 @@ class LightGCN(nn.Module):
 
     @torch.no_grad()
     def settle(self, edge_index: torch.Tensor) -> None:
-        """Replaces the tables by the final embeddings and fills the fold-in tables, in place."""
+        """Replaces the tables by the final embeddings and fills the fold-in tables, in place.
+
+        Args:
+            edge_index: `(2, edges)`, users in row 0 and items in row 1; repeated edges count once.
+
+        Raises:
+            ValueError: bad edges (with their column), or NaN or infinity in a table (with its row).
+        """
+        check_finite(user_embeddings=self.user_embeddings, item_embeddings=self.item_embeddings)
         adjacency = normalized_adjacency(edge_index, self.num_users, self.num_items)
         layers = self.propagate_layers(adjacency)
         final = self.aggregate(layers)
@@ -168,8 +185,7 @@ class LightGCN(nn.Module):
 
     def _fold_in_entries(self, histories: Histories, side: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """The table that a side's new nodes are made from, its rows for all histories, and how many each history has."""
-        if side not in ("user", "item"):
-            raise ValueError(f"side={side!r}; expected 'user' or 'item'.")
+        _check_side(side)
         other = "item" if side == "user" else "user"
         table = self.get_buffer(f"{other}_fold_in")
         if not table[-1:].any() and not table.any():  # one row settles it, mostly
@@ -179,35 +195,65 @@ class LightGCN(nn.Module):
         return table, *distinct_entries(histories, len(table), other, table.device)
 
     @torch.no_grad()
-    def to_unit_rows(self) -> None:
-        """Brings every embedding to length 1, in place, for tables trained by cosine: inner products then rank as it does."""
+    def to_unit_rows(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Brings every embedding to length 1, in place, for tables trained by cosine: inner products then rank as it does.
+
+        Returns:
+            The lengths before, `(|U|,)` and `(|I|,)`, which no table holds any more; `evidence` splits scores by them.
+        """
+        lengths = self.user_embeddings.norm(dim=1), self.item_embeddings.norm(dim=1)
         for table in (self.user_embeddings, self.item_embeddings):
             table.copy_(F.normalize(table, dim=1))
+        return lengths
 
     def has_unit_rows(self) -> bool:
         """Whether the item embeddings have length 1 (or 0, without an edge): what `fold_in` returns then has too."""
         lengths = self.item_embeddings.norm(dim=1)
         return bool((lengths > 0).any() and ((lengths - 1).abs().lt(1e-3) | lengths.eq(0)).all())
 
-    @torch.no_grad()
     def recommend(
-        self, user_ids: torch.Tensor, k: int = 10, exclude: Sequence[Sequence[int]] | None = None
+        self, user_ids: torch.Tensor | Sequence[int] | None = None, k: int = 10, exclude: Excluded | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The k best items of each user by inner product, after `settle`.
+        """The k best items of each user by inner product, after `settle`; memory does not grow with users times items.
 
         Args:
-            user_ids: user indices `(batch,)`.
+            user_ids: user indices `(batch,)`; all users where None.
             k: how many items, at most the number of items.
-            exclude: for each user the item indices to leave out (what it already knows).
+            exclude: what each user already knows and is not to get: a list of item indices for each row of the batch, or the
+                edges of a graph `(2, edges)`, users in row 0, of which each user's own count.
 
         Returns:
-            Item indices `(batch, k)`, best first, and their scores `(batch, k)`; an excluded item scores -inf.
+            Item indices `(batch, k)`, best first, and their scores `(batch, k)`. An excluded item is never given: where fewer
+            than k remain, the row ends in index -1 with score -inf.
+
+        Raises:
+            ValueError: an index out of range, NaN in a table (both with their row), or lists of another number than the batch.
         """
-        scores = self.user_embeddings[user_ids] @ self.item_embeddings.T
-        for row, items in enumerate(exclude or ()):
-            scores[row, list(items)] = float("-inf")
-        best = scores.topk(min(k, self.num_items), dim=1)
-        return best.indices, best.values
+        return best_items(self.user_embeddings.detach(), self.item_embeddings.detach(), user_ids, k, exclude)
+
+    def similar(
+        self, ids: torch.Tensor | Sequence[int], side: Literal["user", "item"] = "item", k: int = 10
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The k nearest users of users, or items of items, by cosine, after `settle`; a node itself is left out.
+
+        Args:
+            ids: indices of the side `(batch,)`.
+            side: which table to search.
+            k: how many, at most all others of the side.
+
+        Returns:
+            Indices `(batch, k)`, nearest first, and cosines `(batch, k)`; a node without a signal has cosine 0 with all.
+
+        Raises:
+            ValueError: an unknown side, an index out of range, or NaN in the table (both with their row).
+        """
+        _check_side(side)
+        return nearest_rows((self.user_embeddings if side == "user" else self.item_embeddings).detach(), ids, k)
+
+
+def _check_side(side: str) -> None:
+    if side not in ("user", "item"):
+        raise ValueError(f"side={side!r}; expected 'user' or 'item'.")
 
 
 def _layer_weights(aggregation: str | Sequence[float], num_layers: int) -> tuple[float, ...]:
@@ -215,7 +261,11 @@ def _layer_weights(aggregation: str | Sequence[float], num_layers: int) -> tuple
         return (1 / (num_layers + 1) if aggregation == "mean" else 1.0,) * (num_layers + 1)
     if isinstance(aggregation, str) or len(aggregation) != num_layers + 1:
         raise ValueError(f"aggregation={aggregation!r}; expected 'mean', 'sum' or {num_layers + 1} weights, one a layer.")
-    return tuple(float(weight) for weight in aggregation)
+    weights = tuple(float(weight) for weight in aggregation)
+    if not all(math.isfinite(weight) for weight in weights):
+        layer = next(layer for layer, weight in enumerate(weights) if not math.isfinite(weight))
+        raise ValueError(f"aggregation has weight {weights[layer]} for layer {layer}; expected finite numbers.")
+    return weights
 
 
 def _weighted_sum(layers: list[torch.Tensor], weights: Sequence[float]) -> torch.Tensor:

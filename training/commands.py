@@ -1,7 +1,7 @@
 """The command lines of `xrec encode`, `xrec train`, `xrec convert` and `xrec demo`."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from xrec_dataset_builder.arguments import Parser
@@ -13,26 +13,51 @@ def encode_command(argv: Sequence[str]) -> None:
     Raises:
         DataError: arguments or the dataset folder cannot be used.
     """
-    parser = Parser("xrec encode", description="Train LightGCN on the training interactions of a dataset.")
+    parser = Parser(
+        "xrec encode",
+        description="Train LightGCN on the training interactions of a dataset.",
+        epilog="A killed run goes on with the same command and --resume; its state lies in GRAPH.partial.",
+    )
     parser.add_argument("data", type=Path, metavar="DATA", help="a folder made by `xrec build`")
     parser.add_argument("--out", type=Path, required=True, metavar="GRAPH", help="the folder to make")
     parser.add_argument("--dim", type=int, default=64, help="width of an embedding (default: 64)")
-    parser.add_argument("--layers", type=int, default=2, help="propagation steps (default: 2)")
+    parser.add_argument("--layers", type=int, help="propagation steps (default: 2 for softmax, 3 for bpr)")
+    parser.add_argument("--aggregation", metavar="A", help="mean, sum or w0,w1,w2 (default: the objective's own)")
     parser.add_argument("--objective", default="softmax", help="softmax or bpr (default: softmax)")
-    parser.add_argument("--epochs", type=int, default=15, help="most epochs (default: 15)")
+    parser.add_argument("--start", default="spectral", help="spectral or random (default: spectral)")
+    parser.add_argument("--epochs", type=int, help="most epochs (default: the objective's own)")
     parser.add_argument("--patience", type=int, default=3, help="epochs without a better validation score (default: 3)")
-    parser.add_argument("--batch-size", type=int, default=4096, help="edges a step (default: 4096)")
-    parser.add_argument("--learning-rate", type=float, default=0.01, help="of Adam (default: 0.01)")
+    parser.add_argument("--batch-size", type=int, help="users (softmax) or edges (bpr) a step (default: 2,048 or 8,192)")
+    parser.add_argument("--negatives", type=int, help="items sampled a step for softmax (default: all, 16,384 over 50,000)")
+    parser.add_argument("--learning-rate", type=float, help="of Adam at the start (default: the objective's own)")
+    parser.add_argument("--temperature", type=float, default=0.15, help="of the softmax over cosines (default: 0.15)")
+    parser.add_argument("--popularity-exponent", type=float, default=0.2, help="favours popular items (default: 0.2)")
+    parser.add_argument("--weight-decay", type=float, default=1e-4, help="of bpr (default: 1e-4)")
     parser.add_argument("--seed", type=int, default=0, help="fixes every number (default: 0)")
+    parser.add_argument("--compare", action="store_true", help="measure other recommenders too; needs `xrec[compare]`")
+    parser.add_argument("--resume", action="store_true", help="go on from the last epoch of a killed run")
+    parser.add_argument("--start-from", type=Path, metavar="GRAPH", help="start from an earlier graph's embeddings, by id")
     given = vars(parser.parse_args(argv))
     from .encode import EncodeOptions, encode
 
-    data, out = given.pop("data"), given.pop("out")
-    metrics = encode(data, out, EncodeOptions(**given))
-    for split in ("validation", "test"):
-        if f"{split}_recall@20" in metrics:
-            recall, ndcg = metrics[f"{split}_recall@20"], metrics[f"{split}_ndcg@20"]
-            sys.stdout.write(f"{split:<10} recall@20 {recall:.4f}  ndcg@20 {ndcg:.4f}\n")
+    places = {name: given.pop(name) for name in ("data", "out", "compare", "resume", "start_from")}
+    metrics = encode(options=EncodeOptions(**given), **places)
+    rows = {"LightGCN": metrics, "popularity": metrics["popularity"]} | metrics.get("compared", {})
+    sys.stdout.write(_encode_table(rows))
+
+
+def _encode_table(rows: Mapping[str, Mapping[str, float]]) -> str:
+    """One line a method: recall@20 and ndcg@20 on validation and test, and its seconds where they were taken."""
+    splits = [split for split in ("validation", "test") if f"{split}_recall@20" in rows["LightGCN"]]
+    names = [f"{split}_{name}@20" for split in splits for name in ("recall", "ndcg")]
+    if not names:
+        return "No validation or test interactions: nothing was measured.\n"
+    heads = ["", *(name.replace("_", " ") for name in names)]
+    lines = [f"{heads[0]:<11}" + "".join(f"{head:>22}" for head in heads[1:])]
+    for method, figures in rows.items():
+        line = f"{method:<11}" + "".join(f"{figures[name]:>22.4f}" for name in names)
+        lines.append(line + (f"  {figures['cpu_seconds']:.1f} CPU-seconds" if "cpu_seconds" in figures else ""))
+    return "\n".join(lines) + "\n"
 
 
 def train_command(argv: Sequence[str]) -> None:

@@ -1,7 +1,33 @@
-"""Recall and NDCG of recommendations, users' mean, with training items masked: the field's standard definition."""
+"""Recall, NDCG, coverage and novelty of recommendations, with what a user already has masked."""
 
-import numpy as np
+from collections.abc import Callable
+
 import torch
+import torch.nn.functional as F
+
+SCORES_AT_A_TIME = 2**24
+"""Most scores held at once, 64 MB: users are scored in blocks of as many rows as this allows."""
+
+
+class GroupedEdges:
+    """The items of each user, laid end to end.
+
+    Args:
+        edges: `(2, edges)`, users in row 0 and items in row 1.
+        num_users: number of users.
+    """
+
+    def __init__(self, edges: torch.Tensor, num_users: int) -> None:
+        self.counts = torch.bincount(edges[0], minlength=num_users)
+        self.starts = self.counts.cumsum(0) - self.counts
+        self.items = edges[1][torch.argsort(edges[0], stable=True)]
+
+    def of(self, users: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Edges of some users: for each edge the place of its user in `users`, and its item, both `(edges,)`."""
+        counts = self.counts[users]
+        places = torch.arange(len(users)).repeat_interleave(counts)
+        within = torch.arange(len(places)) - (counts.cumsum(0) - counts)[places]
+        return places, self.items[self.starts[users][places] + within]
 
 
 def ranking_metrics(
@@ -10,46 +36,95 @@ def ranking_metrics(
     known: torch.Tensor,
     held_out: torch.Tensor,
     k: int = 20,
-    block: int = 2048,
+    block: int | None = None,
+    popularity: torch.Tensor | None = None,
 ) -> dict[str, float]:
-    """Recall@k and NDCG@k over the users that have held-out items.
-
-    For a user with held-out set T and ranked list r_1..r_k of items outside its known ones: recall = |T and list| / |T|, and
-    ndcg = sum over hits at rank j of 1 / log2(j + 1), over the same sum for min(|T|, k) hits at the top.
+    """What the k best items by inner product are worth to the users that have held-out items.
 
     Args:
-        user_embeddings: `(users, dim)`.
-        item_embeddings: `(items, dim)`.
+        user_embeddings: `(users, d)`.
+        item_embeddings: `(items, d)`.
         known: edges `(2, known)` to mask.
         held_out: edges `(2, held out)` to find.
         k: length of the list.
-        block: users scored at a time, which bounds the memory to `block x items`.
+        block: users scored at a time; what fits 64 MB when None.
+        popularity: training interactions of each item, `(items,)`; those of `known` when None.
 
     Returns:
-        `recall@k`, `ndcg@k` and `users`, how many users were counted.
+        As `list_metrics`.
     """
-    users = held_out[0].unique()
+    users, columns = held_out[0].unique(), item_embeddings.T.contiguous()
+    grouped = GroupedEdges(known, len(user_embeddings))
+    lists = best_items(lambda part: user_embeddings[part] @ columns, users, grouped, len(item_embeddings), k, block)
+    if popularity is None:
+        popularity = torch.bincount(known[1], minlength=len(item_embeddings))
+    return list_metrics(lists, users, held_out, popularity, len(user_embeddings))
+
+
+@torch.no_grad()
+def best_items(
+    score: Callable[[torch.Tensor], torch.Tensor],
+    users: torch.Tensor,
+    known: GroupedEdges,
+    num_items: int,
+    k: int,
+    block: int | None = None,
+) -> torch.Tensor:
+    """The k best items of each user among those it does not have.
+
+    Args:
+        score: scores `(part, items)` of user indices `(part,)`; what it returns is overwritten.
+        users: user indices `(users,)`.
+        known: what users have.
+        num_items: number of items.
+        k: length of the list.
+        block: users scored at a time; what fits 64 MB when None.
+
+    Returns:
+        Item indices `(users, k)`, best first; -1 where a user has fewer items left.
+    """
+    lists = []
+    for part in users.split(block or max(1, SCORES_AT_A_TIME // max(1, num_items))):
+        scores = score(part)
+        scores[known.of(part)] = float("-inf")
+        best = scores.topk(min(k, num_items), dim=1)
+        found = best.indices.masked_fill(best.values == float("-inf"), -1)
+        lists.append(F.pad(found, (0, k - found.shape[1]), value=-1))
+    return torch.cat(lists)
+
+
+def list_metrics(
+    lists: torch.Tensor, users: torch.Tensor, held_out: torch.Tensor, popularity: torch.Tensor, num_users: int
+) -> dict[str, float]:
+    """Measures given recommendations.
+
+    For a user with held-out set T and list r_1..r_k: recall = |T and list| / |T|, and ndcg = sum over hits at rank j of
+    1 / log2(j + 1), over the same sum for min(|T|, k) hits at the top. Both are means over users: the field's standard.
+
+    Args:
+        lists: item indices `(users, k)`, best first; -1 where there is none.
+        users: whose lists they are, ascending, `(users,)`; all have held-out items.
+        held_out: edges `(2, held out)` to find; repeats count once.
+        popularity: training interactions of each item, `(items,)`.
+        num_users: number of users, with or without held-out items.
+
+    Returns:
+        `recall@k`; `ndcg@k`; `coverage@k`, the share of all items that some list holds; `novelty@k`, the mean of
+        -log2(popularity / num_users) over all recommendations, in bits, an item without interactions counting as one with
+        one; and `users`, how many lists there are.
+    """
+    k, num_items = lists.shape[1], len(popularity)
+    wanted = torch.unique(held_out[0] * num_items + held_out[1])
+    keys = torch.where(lists >= 0, users.unsqueeze(1) * num_items + lists, -1)
+    hits = torch.isin(keys, wanted).double()
+    sizes = torch.bincount(wanted // num_items, minlength=num_users)[users]
     gains = 1.0 / torch.log2(torch.arange(2, k + 2, dtype=torch.float64))
-    recalls, ndcgs = [], []
-    known_of, wanted_of = _grouped(known, len(user_embeddings)), _grouped(held_out, len(user_embeddings))
-    for start in range(0, len(users), block):
-        part = users[start : start + block]
-        scores = user_embeddings[part] @ item_embeddings.T
-        wanted = torch.zeros_like(scores, dtype=torch.bool)
-        for row, user in enumerate(part.tolist()):
-            scores[row, known_of[user]] = float("-inf")
-            wanted[row, wanted_of[user]] = True
-        hits = wanted.gather(1, scores.topk(min(k, scores.shape[1]), dim=1).indices).double()
-        sizes = wanted.sum(dim=1)
-        recalls.append(hits.sum(dim=1) / sizes)
-        ideal = gains.cumsum(0)[(sizes.clamp(max=k) - 1)]
-        ndcgs.append((hits * gains[: hits.shape[1]]).sum(dim=1) / ideal)
-    recall, ndcg = torch.cat(recalls).mean().item(), torch.cat(ndcgs).mean().item()
-    return {f"recall@{k}": recall, f"ndcg@{k}": ndcg, "users": len(users)}
-
-
-def _grouped(edges: torch.Tensor, users: int) -> list[np.ndarray]:
-    """Items of each user."""
-    order = torch.argsort(edges[0], stable=True)
-    counts = torch.bincount(edges[0], minlength=users)
-    return np.split(edges[1][order].numpy(), counts.cumsum(0)[:-1].numpy())
+    shown = lists[lists >= 0]
+    information = -torch.log2(popularity.clamp(min=1).double() / num_users)
+    return {
+        f"recall@{k}": (hits.sum(dim=1) / sizes).mean().item(),
+        f"ndcg@{k}": (hits @ gains / gains.cumsum(0)[sizes.clamp(max=k) - 1]).mean().item(),
+        f"coverage@{k}": shown.unique().numel() / num_items,
+        f"novelty@{k}": information[shown].mean().item(),
+        "users": len(users),
+    }

@@ -15,7 +15,7 @@ IDS = {"user_ids": torch.tensor([3]), "item_ids": torch.tensor([2])}
 OWN_FILES = {
     "backbone_changes.py", "base_xrec.py", "bipartite_graph.py", "checkpoint_files.py", "checkpoint_xrec.py",
     "collaborative_adapter.py", "configuration_xrec.py", "histories.py", "layer_injection.py", "lightgcn.py",
-    "marker_placement.py", "modeling_xrec.py", "pipeline_xrec.py",
+    "marker_placement.py", "modeling_xrec.py", "pipeline_xrec.py", "recommending.py",
 }  # fmt: skip
 
 

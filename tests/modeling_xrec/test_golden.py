@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from modeling_xrec import LightGCN
-from modeling_xrec.bipartite_graph import normalized_adjacency
+from modeling_xrec.bipartite_graph import count_duplicates, normalized_adjacency
 from xrec_training.objectives import bpr_loss
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -104,6 +104,7 @@ def test_adjacency_merges_repeated_edges(graph):
     adjacency = normalized_adjacency(graph["edges"].T, 50, 40)
     torch.testing.assert_close(adjacency.to_dense(), graph["adj_dense"], **CLOSE)
     assert adjacency.values().numel() == 542
+    assert count_duplicates(graph["edges"].T, 40) == len(graph["edges"]) - 542 // 2 > 0
 
 
 def test_propagation_sums_as_the_reference_and_averages_as_the_paper(graph):

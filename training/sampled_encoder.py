@@ -1,0 +1,304 @@
+"""LightGCN trained on sampled neighbourhoods by one or more processes: for graphs whose every full propagation is too dear.
+
+    torchrun --nproc-per-node 2 -m xrec_training.sampled_encoder DATA --out GRAPH
+
+Every rank holds the tables and the graph, and takes a part of each batch; the gradients of the rows that were read are summed
+over ranks. All random numbers come from one seed that the ranks share, so two ranks train what one would. Rank 0 measures
+after each epoch, and in the end propagates once over the whole graph and writes what `xrec encode` writes.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, fields
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from tqdm import tqdm
+
+from modeling_xrec.bipartite_graph import normalized_adjacency
+from modeling_xrec.lightgcn import LightGCN
+from xrec_dataset_builder.arguments import Parser
+from xrec_dataset_builder.errors import DataError
+from xrec_dataset_builder.schema import atomic_folder
+
+from .ranking import ranking_metrics
+from .sampled_propagation import distinct, propagate_sampled
+from .starts import start_from_spectrum
+from .tables import METRICS_FILE, Catalogue, read_edges, write_graph
+
+
+@dataclass(frozen=True)
+class SampledOptions:
+    """How LightGCN is trained on sampled neighbourhoods, by cross-entropy of cosines over sampled items.
+
+    Args:
+        neighbours: most neighbours of a node that are drawn for one layer of one step.
+        dim: width of an embedding.
+        layers: propagation steps L.
+        epochs: most passes over the training edges.
+        patience: epochs without a better validation ndcg@20 after which training stops.
+        batch_size: edges a step, of all ranks together; a last batch with fewer edges than ranks is left out.
+        negatives: items sampled for the softmax, shared by the batch; all items where there are no more.
+        learning_rate: of Adam, which moves only the rows that a step read.
+        temperature: of the softmax, in units of the cosine.
+        seed: of tables, batches, negatives and neighbours.
+    """
+
+    neighbours: int = 10
+    dim: int = 64
+    layers: int = 2
+    epochs: int = 15
+    patience: int = 3
+    batch_size: int = 4096
+    negatives: int = 1024
+    learning_rate: float = 0.01
+    temperature: float = 0.15
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuses values that cannot be used."""
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name != "seed" and value <= 0:
+                raise DataError(f"expected --{field.name.replace('_', '-')} above 0, found {value}; choose another")
+
+
+def encode_sampled(data: Path, out: Path, options: SampledOptions | None = None, progress: bool = True) -> dict:
+    """Trains on a dataset's training interactions; rank 0 writes `collaborative.safetensors` and `metrics.json`.
+
+    Args:
+        data: dataset folder, readable by every rank.
+        out: folder to make.
+        options: see `SampledOptions`.
+        progress: show rank 0's progress bar.
+
+    Returns:
+        On rank 0 `metrics.json` as a dictionary; elsewhere an empty one.
+
+    Raises:
+        DataError: the dataset cannot be read or has no training edge, the loss is not finite, or the ranks' tables differ.
+    """
+    options, first = options or SampledOptions(), _rank() == 0
+    with atomic_folder(out) if first else nullcontext(out) as folder:
+        catalogue = Catalogue.read(data)
+        edges = {split: read_edges(data, split, catalogue) for split in ("train", "validation", "test")}
+        if edges["train"].shape[1] == 0:
+            raise DataError(f"{data}: expected training interactions, found none; build with other splits or filters")
+        sizes = catalogue.users.height, catalogue.items.height
+        model, history = fit_sampled(edges["train"], edges["validation"], *sizes, options, progress)
+        if not first:
+            return {}
+        model.settle(edges["train"])
+        model.to_unit_rows()
+        metrics: dict = {"epochs": len(history), "validation_curve": history, "options": asdict(options), "ranks": _ranks()}
+        known = {"validation": edges["train"], "test": torch.cat([edges["train"], edges["validation"]], dim=1)}
+        for split, mask in known.items():
+            if edges[split].shape[1]:
+                found = ranking_metrics(model.user_embeddings, model.item_embeddings, mask, edges[split])
+                metrics |= {f"{split}_{name}": value for name, value in found.items()}
+        write_graph(dict(model.state_dict()), folder, catalogue)
+        (folder / METRICS_FILE).write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    return metrics
+
+
+def fit_sampled(
+    train: torch.Tensor,
+    validation: torch.Tensor,
+    num_users: int,
+    num_items: int,
+    options: SampledOptions,
+    progress: bool = True,
+) -> tuple[LightGCN, list[float]]:
+    """Trains tables on edges `(2, train)`, the same on every rank.
+
+    Returns:
+        The model, not settled: on rank 0 E^(0) of the best epoch, elsewhere of the last; and validation ndcg@20 by epoch (the
+        epoch's number where there is no validation edge, so that the last is the best).
+    """
+    torch.manual_seed(options.seed)
+    model = LightGCN(num_users, num_items, options.dim, options.layers).requires_grad_(False)
+    adjacency = normalized_adjacency(train, num_users, num_items)
+    if _rank() == 0:
+        start_from_spectrum(model, adjacency)
+    table = torch.cat([model.user_embeddings, model.item_embeddings])
+    if _ranks() > 1:
+        _together(dist.broadcast, table, 0)
+    table.requires_grad_()
+    optimizer = torch.optim.SparseAdam([table], lr=options.learning_rate)
+    generator = torch.Generator().manual_seed(options.seed)
+    history: list[float] = []
+    bar = tqdm(range(options.epochs), desc="encode", unit="epoch", disable=not progress or _rank() > 0)
+    for epoch in bar:
+        for batch in torch.randperm(train.shape[1], generator=generator).split(options.batch_size):
+            if len(batch) >= _ranks():
+                _step(table, adjacency, train[:, batch], model, options, optimizer, generator)
+        score = float(epoch)
+        if _rank() == 0 and validation.shape[1]:
+            score = _validation_score(model, table, adjacency, train, validation)
+        history.append(_agree(score, table))
+        bar.set_postfix(score=f"{history[-1]:.4f}")
+        if history[-1] == max(history):
+            best = table.detach().clone()
+        elif len(history) - 1 - history.index(max(history)) >= options.patience:
+            break
+    bar.close()
+    _fill(model, best)
+    return model, history
+
+
+def _step(
+    table: torch.Tensor,
+    adjacency: torch.Tensor,
+    edges: torch.Tensor,
+    model: LightGCN,
+    options: SampledOptions,
+    optimizer: torch.optim.Optimizer,
+    generator: torch.Generator,
+) -> None:
+    """One optimiser step on a batch of edges `(2, batch)`, of which this rank takes every `ranks`-th."""
+    sampled = torch.randperm(model.num_items, generator=generator)[: options.negatives]
+    shifts = torch.rand(options.layers, len(table), generator=generator, dtype=torch.float64)
+    users, items = edges[:, _rank() :: _ranks()]
+    targets, places = distinct(torch.cat([users, items + model.num_users, sampled + model.num_users]), len(table))
+    rows = propagate_sampled(table, adjacency, targets, model.layer_weights, options.neighbours, shifts)
+    ours, theirs, others = (F.embedding(place, rows) for place in places.split([len(users), len(items), len(sampled)]))
+    loss = sampled_softmax_loss(ours, theirs, others, items.unsqueeze(1) == sampled, options.temperature)
+    if not loss.isfinite():
+        raise DataError(f"the encoder's loss is {loss.item()}; lower --learning-rate")
+    optimizer.zero_grad()
+    (loss * len(users) / edges.shape[1]).backward()
+    if _ranks() > 1 and table.grad is not None:
+        table.grad = table.grad.coalesce()
+        _together(dist.all_reduce, table.grad)
+    optimizer.step()
+
+
+def sampled_softmax_loss(
+    users: torch.Tensor, positives: torch.Tensor, negatives: torch.Tensor, same: torch.Tensor, temperature: float
+) -> torch.Tensor:
+    """Cross-entropy of the touched item against itself and items drawn at random, by cosine over a temperature.
+
+    Args:
+        users: propagated embeddings `(batch, d)`.
+        positives: of the item each user touched, `(batch, d)`.
+        negatives: of items shared by the batch, `(items, d)`.
+        same: where a negative is the touched item itself, `(batch, items)`; left out of the sum.
+        temperature: divisor of the cosine, > 0.
+
+    Returns:
+        Mean over the batch, a scalar.
+    """
+    users, positives, negatives = (F.normalize(rows, dim=1) for rows in (users, positives, negatives))
+    own = (users * positives).sum(dim=1, keepdim=True)
+    others = (users @ negatives.T).masked_fill(same, float("-inf"))
+    return F.cross_entropy(torch.cat([own, others], dim=1) / temperature, torch.zeros(len(users), dtype=torch.long))
+
+
+def _validation_score(
+    model: LightGCN, table: torch.Tensor, adjacency: torch.Tensor, train: torch.Tensor, validation: torch.Tensor
+) -> float:
+    """Validation ndcg@20 of the whole graph's propagation."""
+    _fill(model, table)
+    users, items = model.propagate(adjacency=adjacency)
+    return ranking_metrics(F.normalize(users, dim=1), F.normalize(items, dim=1), train, validation)["ndcg@20"]
+
+
+def _agree(score: float, table: torch.Tensor) -> float:
+    """Rank 0's score, on every rank, after a check that all hold the same table (as they do not if their data differ)."""
+    if _ranks() == 1:
+        return score
+    mine = torch.tensor([score, table.detach().double().sum()], dtype=torch.float64)
+    first = mine.clone()
+    _together(dist.broadcast, first, 0)
+    same = torch.tensor(int(mine[1] == first[1]))
+    _together(dist.all_reduce, same, dist.ReduceOp.MIN)
+    if not same:
+        raise DataError("the ranks' tables differ; do all read the same DATA, with the same options and versions of torch?")
+    return first[0].item()
+
+
+@torch.no_grad()
+def _fill(model: LightGCN, table: torch.Tensor) -> None:
+    model.user_embeddings.copy_(table[: model.num_users])
+    model.item_embeddings.copy_(table[model.num_users :])
+
+
+def _rank() -> int:
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def _ranks() -> int:
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def _together(operation: Callable, *args: Any, **kwargs: Any) -> None:
+    """What needs every rank: an operation of torch.distributed, whose failure is one clear line."""
+    try:
+        operation(*args, **kwargs)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(
+            f"rank {os.environ['RANK']}: expected every rank to go on, found one that stopped or did not answer ({reason}); "
+            "see the other ranks' messages, then start all again"
+        ) from error
+
+
+@contextmanager
+def process_group(timeout: float) -> Iterator[None]:
+    """Joins the ranks that `torchrun` started, by gloo; without `torchrun`, one process is all there is.
+
+    Args:
+        timeout: seconds that a rank waits for the others before it gives up.
+
+    Raises:
+        DataError: another rank stopped, or did not answer in time.
+    """
+    if "RANK" not in os.environ:
+        yield
+        return
+    _together(dist.init_process_group, "gloo", timeout=timedelta(seconds=timeout))
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line.
+
+    Returns:
+        Exit code: 0, or 1 with a one-line error.
+    """
+    try:
+        parser = Parser("sampled_encoder", description="Train LightGCN on sampled neighbourhoods, under torchrun or alone.")
+        parser.add_argument("data", type=Path, metavar="DATA", help="a folder made by `xrec build`")
+        parser.add_argument("--out", type=Path, required=True, metavar="GRAPH", help="the folder to make")
+        parser.add_argument("--timeout", type=float, default=1800, help="seconds to wait for other ranks (default: 1800)")
+        for field in fields(SampledOptions):
+            default = field.default
+            flag = f"--{field.name.replace('_', '-')}"
+            parser.add_argument(flag, type=type(default), default=default, help=f"default: {default}")
+        given = vars(parser.parse_args(argv))
+        data, out, timeout = given.pop("data"), given.pop("out"), given.pop("timeout")
+        options = SampledOptions(**given)
+        with process_group(timeout):
+            metrics = encode_sampled(data, out, options)
+    except (ValueError, OSError) as error:
+        sys.stderr.write(f"sampled_encoder: {' '.join(str(error).split())}\n")
+        return 1
+    for split in ("validation", "test"):
+        if f"{split}_recall@20" in metrics:
+            recall, ndcg = metrics[f"{split}_recall@20"], metrics[f"{split}_ndcg@20"]
+            sys.stdout.write(f"{split:<10} recall@20 {recall:.4f}  ndcg@20 {ndcg:.4f}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
