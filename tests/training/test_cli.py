@@ -49,7 +49,7 @@ def test_a_pair_a_file_and_a_history(tiny_run, tiny_data, tmp_path, capsys):
         (["explain", "{out}", "--user", "u00001", "--item", "i00001"], "expected a model folder"),
         (["explain", "{run}", "--pairs", "{out}/none.csv", "--out", "{out}/x.parquet"], "found no file"),
         (["encode", "{out}/none", "--out", "{out}/g"], "expected a Parquet file, found none"),
-        (["encode", "{data}", "--out", "{out}/g", "--objective", "als"], "expected an objective among softmax, bpr"),
+        (["encode", "{data}", "--out", "{out}/g", "--objective", "als"], "expected --objective among softmax, bpr"),
         (["train", "{data}", "--graph", "{out}", "--out", "{out}/m"], "expected collaborative.safetensors, found none"),
         (["train", "{data}", "--graph", "{graph}", "--out", "{out}/m", "--injektion", "x"], "did you mean 'injection'"),
         (["train", "{data}", "--graph", "{graph}", "--out", "{run}"], "expected a new or empty folder"),
