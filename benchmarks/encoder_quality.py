@@ -5,7 +5,6 @@ validation and test. Every training runs in a process of its own, whose memory i
 """
 
 import argparse
-import json
 import resource
 import statistics
 import time
@@ -15,16 +14,13 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import polars as pl
 import torch
-from measuring import machine
+from interactions import read_interactions
+from measuring import machine, report
 
-from xrec_dataset_builder.schema import SPLITS
-from xrec_training.compare import METHODS, held_out_metrics
+from xrec_training.compare import METHODS, held_out_metrics, popularity_metrics
 from xrec_training.encode import EncodeOptions, graph_metrics
 from xrec_training.fitting import fit
-from xrec_training.tables import Catalogue
 
 OBJECTIVES = ("softmax", "bpr")
 REQUIRED: dict[tuple[str, int], dict[str, float]] = {
@@ -40,24 +36,6 @@ GOALS: dict[tuple[str, int], dict[str, float]] = {
     ("google", 256): {"recall@20": 0.170},
 }
 """Of the default objective on the published splits, test, mean of the seeds."""
-
-
-def read_interactions(path: Path) -> tuple[dict[str, torch.Tensor], Catalogue]:
-    """Edges `(2, edges)` by split, and the users and items that occur in any of them.
-
-    Raises:
-        ValueError: a column is missing, or a split has another name.
-    """
-    table = pl.read_parquet(path)
-    if missing := {"user_id", "item_id", "split"} - set(table.columns):
-        raise ValueError(f"{path}: expected column {min(missing)!r}, found {', '.join(table.columns)}; rename the one it is")
-    if other := set(table["split"]) - set(SPLITS):
-        raise ValueError(f"{path}: expected the splits {', '.join(SPLITS)}, found {min(other)!r}; rename it")
-    table = table.with_columns(pl.col("user_id", "item_id").cast(pl.String))
-    sides = [table.select(name).unique().sort(name) for name in ("user_id", "item_id")]
-    catalogue = Catalogue(*sides)
-    rows = {split: catalogue.rows(table.filter(pl.col("split") == split)) for split in SPLITS}
-    return {split: torch.from_numpy(np.ascontiguousarray(edges)) for split, edges in rows.items()}, catalogue
 
 
 def train_once(path: Path, options: EncodeOptions, threads: int) -> dict[str, float]:
@@ -120,6 +98,7 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
         edges, catalogue = read_interactions(path)
         counts = {split: rows.shape[1] for split, rows in edges.items()}
         result: dict[str, Any] = {"users": catalogue.users.height, "items": catalogue.items.height, "interactions": counts}
+        result["popularity"] = popularity_metrics(edges, (result["users"], result["items"]))
         for dim in given.dims:
             row: dict[str, Any] = {}
             for objective in given.objectives:
@@ -144,10 +123,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--no-floors", action="store_true", help="leave the other recommenders out; they need `xrec[compare]`")
     parser.add_argument("--out", type=Path, help="file to write the JSON to as well")
     given = parser.parse_args(argv)
-    text = json.dumps(measure(given), indent=2)
-    print(text)
-    if given.out:
-        given.out.write_text(text + "\n", encoding="utf-8")
+    report(measure(given), given.out)
     return 0
 
 

@@ -7,7 +7,6 @@ so that no neighbourhood lies together in memory. A sample of users has a part o
 
 import argparse
 import functools
-import json
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -19,7 +18,7 @@ from unittest.mock import patch
 import numpy as np
 import polars as pl
 import torch
-from measuring import machine
+from measuring import machine, report
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from modeling_xrec.lightgcn import LightGCN
@@ -218,10 +217,7 @@ def parse(argv: Sequence[str] | None) -> tuple[Options, Path | None]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Measures, prints, and writes with `--out`."""
     options, out = parse(argv)
-    text = json.dumps(measure(options), indent=2)
-    print(text)
-    if out:
-        out.write_text(text + "\n", encoding="utf-8")
+    report(measure(options), out)
     return 0
 
 

@@ -9,7 +9,6 @@ The reference's loop is not run from here. What it took is given: `--reference-s
 """
 
 import argparse
-import json
 import statistics
 import time
 from collections.abc import Sequence
@@ -17,10 +16,10 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import polars as pl
 import torch
 import torch.nn.functional as F
-from measuring import Call, interleave, machine, quartiles
+from interactions import read_interactions
+from measuring import Call, interleave, machine, quartiles, report
 
 from modeling_xrec.bipartite_graph import normalized_adjacency
 from modeling_xrec.lightgcn import LightGCN
@@ -71,22 +70,13 @@ class Graph:
     num_users: int
     num_items: int
 
+    catalogue: Catalogue
+
     @classmethod
-    def read(cls, path: str) -> "Graph":
+    def read(cls, path: Path) -> "Graph":
         """Reads a Parquet file with user_id, item_id and split."""
-        table = pl.read_parquet(path)
-        users, items = (table[name].unique().sort() for name in ("user_id", "item_id"))
-        numbered = table.select("split", user=_places(table["user_id"], users), item=_places(table["item_id"], items))
-
-        def edges(split: str) -> torch.Tensor:
-            found = numbered.filter(pl.col("split") == split).select("user", "item").to_numpy()
-            return torch.from_numpy(found.astype("int64").T.copy())
-
-        return cls(edges("train"), edges("validation"), len(users), len(items))
-
-
-def _places(column: pl.Series, values: pl.Series) -> pl.Series:
-    return values.search_sorted(column)
+        edges, catalogue = read_interactions(path)
+        return cls(edges["train"], edges["validation"], catalogue.users.height, catalogue.items.height, catalogue)
 
 
 def steps(graph: Graph, options: Options) -> dict[str, tuple[torch.nn.Module, Call]]:
@@ -186,13 +176,11 @@ def against_reference(graph: Graph, options: Options) -> dict[str, Any]:
     `fit` is called anew with one epoch more until they have it, and the seconds are those of the last call: graph, start, all
     its epochs and their validation.
     """
-    ids = {"user_id": range(graph.num_users), "item_id": range(graph.num_items)}
-    catalogue = Catalogue(*(pl.DataFrame({name: values}) for name, values in ids.items()))
     found: dict[str, Any] = {"runs": []}
     for epochs in range(1, options.epochs + 1):
         wall, cpu = time.perf_counter(), time.process_time()
         settings = EncodeOptions(dim=options.dim, epochs=epochs, seed=options.seed)
-        model, _ = fit(graph.train, graph.validation, catalogue, settings, progress=False)
+        model, _ = fit(graph.train, graph.validation, graph.catalogue, settings, progress=False)
         run: dict[str, float] = {"epochs": epochs, "wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu}
         metrics = ranking_metrics(model.user_embeddings, model.item_embeddings, graph.train, graph.validation)
         found["runs"].append(run | {"recall@20": metrics["recall@20"]})
@@ -226,7 +214,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     options, out = parse(argv)
     torch.set_num_threads(options.threads)
-    graph = Graph.read(options.interactions)
+    graph = Graph.read(Path(options.interactions))
     figures = {
         "options": asdict(options),
         "machine": machine("cpu") | {"torch_geometric": torch_geometric.__version__},
@@ -236,10 +224,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "torch_geometric": against_torch_geometric(graph, options),
         "reference": against_reference(graph, options),
     }
-    text = json.dumps(figures, indent=2)
-    print(text)
-    if out:
-        out.write_text(text + "\n", encoding="utf-8")
+    report(figures, out)
     return 0
 
 

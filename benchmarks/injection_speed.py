@@ -7,7 +7,6 @@ on a shared machine resolves one percent: the operations that a call dispatches,
 
 import argparse
 import copy
-import json
 import math
 import statistics
 import time
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from measuring import Call, added_share, interleave, ledger_of, machine, quartiles
+from measuring import Call, added_share, interleave, ledger_of, machine, quartiles, report
 from transformers import AutoModelForCausalLM, LlamaConfig, StoppingCriteria, StoppingCriteriaList
 
 from modeling_xrec import XRecForCausalLM
@@ -317,10 +316,7 @@ def parse(argv: Sequence[str] | None) -> tuple[Options, Path | None]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Measures, prints, and writes with `--out`."""
     options, out = parse(argv)
-    text = json.dumps(measure(options), indent=2)
-    print(text)
-    if out:
-        out.write_text(text + "\n", encoding="utf-8")
+    report(measure(options), out)
     return 0
 
 

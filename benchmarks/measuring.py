@@ -1,5 +1,6 @@
 """Fair readings for the benchmarks: interleaved times, exact counts of operations and bytes, and what machine it was."""
 
+import json
 import os
 import platform
 import time
@@ -90,6 +91,14 @@ def interleave(calls: dict[str, Call], repetitions: int, wait: Call) -> dict[str
 def quartiles(values: Sequence[float]) -> list[float]:
     """Lower and upper quartile."""
     return torch.tensor(values, dtype=torch.float64).quantile(torch.tensor([0.25, 0.75], dtype=torch.float64)).tolist()
+
+
+def report(figures: dict[str, Any], out: Path | None) -> None:
+    """Prints figures as JSON, and writes them to a file where one is given."""
+    text = json.dumps(figures, indent=2)
+    print(text)
+    if out:
+        out.write_text(text + "\n", encoding="utf-8")
 
 
 def machine(device: str) -> dict[str, Any]:

@@ -23,7 +23,7 @@ class Fingerprint(NamedTuple):
 def fingerprints(language_model: PreTrainedModel) -> dict[str, Fingerprint]:
     """Shape and evenly spread values of every parameter; quantised, offloaded and sharded ones are left out."""
     return {
-        name: _fingerprint(parameter, parameter.shape[0] if parameter.dim() else 1)
+        name: Fingerprint(tuple(parameter.shape), _samples(parameter))
         for name, parameter in language_model.named_parameters()
         if _is_plain(parameter)
     }
@@ -34,15 +34,16 @@ def _is_plain(parameter: torch.Tensor) -> bool:
     return parameter.is_floating_point() and not parameter.is_meta and not quantised_or_sharded
 
 
-def _fingerprint(parameter: torch.Tensor, rows: int) -> Fingerprint:
-    values = parameter.detach()[:rows].reshape(-1) if parameter.dim() else parameter.detach().reshape(-1)
-    step = max(len(values) // SAMPLES, 1)
-    return Fingerprint(tuple(parameter.shape), values[::step][:SAMPLES].float().cpu())
+def _samples(parameter: torch.Tensor) -> torch.Tensor:
+    values = parameter.detach().reshape(-1)
+    # A copy: a view would follow every edit in place.
+    return values[:: max(len(values) // SAMPLES, 1)][:SAMPLES].to("cpu", torch.float32, copy=True)
 
 
 def changed_parameters(language_model: PreTrainedModel, before: dict[str, Fingerprint]) -> list[str]:
-    """Names of parameters that are new, or whose first rows are not what they were, precision aside."""
+    """Names of parameters that are new or not what they were, precision aside; embedding and head may have more rows."""
     changed = []
+    token_rows = {id(module.weight) for _, module in _token_modules(language_model)}
     for name, parameter in language_model.named_parameters():
         if name not in before:
             changed += [name] if _is_plain(parameter) else []
@@ -50,23 +51,28 @@ def changed_parameters(language_model: PreTrainedModel, before: dict[str, Finger
         if not _is_plain(parameter):
             continue
         shape, values = before[name]
-        same_width = tuple(parameter.shape[1:]) == shape[1:] and parameter.shape[0] >= shape[0]
+        grown = id(parameter) in token_rows and parameter.shape[1:] == shape[1:] and parameter.shape[0] > shape[0]
+        found = parameter[: shape[0]] if grown else parameter
         # Half precision rounds by up to 0.4 percent.
-        if not same_width or not torch.allclose(_fingerprint(parameter, shape[0]).values, values, rtol=1e-2, atol=1e-6):
+        if found.shape != shape or not torch.allclose(_samples(found), values, rtol=1e-2, atol=1e-6):
             changed.append(name)
     return changed
 
 
+def _token_modules(language_model: PreTrainedModel) -> list[tuple[str, Any]]:
+    """Embedding and head, where there is one, by the names of their rows in the adapter file."""
+    modules = [(key, getattr(language_model, getter)()) for key, getter in ADDED_ROWS.items()]
+    return [(key, module) for key, module in modules if module is not None]
+
+
 def added_rows(language_model: PreTrainedModel, before: dict[str, Fingerprint]) -> dict[str, torch.Tensor]:
     """Rows that embedding and head have beyond those they were loaded with, by their names in the adapter file."""
-    shapes = {name: before[name].shape[0] for name in before}
     names = {id(parameter): name for name, parameter in language_model.named_parameters()}
     rows = {}
-    for key, getter in ADDED_ROWS.items():
-        module: Any = getattr(language_model, getter)()
-        old = shapes.get(names.get(id(module.weight), "")) if module is not None else None
-        if old is not None and module.weight.shape[0] > old:
-            rows[key] = module.weight.detach()[old:].clone()
+    for key, module in _token_modules(language_model):
+        old = before.get(names[id(module.weight)])
+        if old is not None and module.weight.shape[0] > old.shape[0]:
+            rows[key] = module.weight.detach()[old.shape[0] :].clone()
     return rows
 
 

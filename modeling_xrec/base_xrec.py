@@ -241,7 +241,8 @@ class XRecPreTrainedModel(PreTrainedModel):
         With `load_tables=False` the graph's tables stay away, for callers who pass `user_embeds` and `item_embeds`.
 
         Raises:
-            ValueError: a weight is missing, unexpected, damaged or not finite; nothing is ever left at random values.
+            ValueError: a weight is missing or unexpected, or an adapter or table is damaged or not finite; nothing is ever
+                left at random values.
         """
         return load_checkpoint(cls, super().from_pretrained, pretrained_model_name_or_path, args, config, kwargs)
 

@@ -82,6 +82,35 @@ def distinct_edges(edge_index: torch.Tensor, num_items: int) -> tuple[torch.Tens
     return users, pairs - users * num_items
 
 
+class GroupedEntries:
+    """Lists of one graph side's indices laid end to end, one list a row: the items of each user, or the users of each item.
+
+    Args:
+        entries: all lists, row after row, `(entries,)`.
+        counts: length of each list, `(rows,)`.
+    """
+
+    def __init__(self, entries: torch.Tensor, counts: torch.Tensor) -> None:
+        self.entries, self.counts = entries, counts
+        self.starts = counts.cumsum(0) - counts
+
+    @classmethod
+    def of_edges(cls, rows: torch.Tensor, entries: torch.Tensor, num_rows: int) -> "GroupedEntries":
+        """Groups edges by one of their ends: `rows` and `entries` `(edges,)`; the edges of a row keep their order."""
+        return cls(entries[rows.argsort(stable=True)], torch.bincount(rows, minlength=num_rows))
+
+    def row(self, row: int) -> torch.Tensor:
+        """One list, `(length,)`."""
+        return self.entries[self.starts[row] :][: self.counts[row]]
+
+    def of(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The lists of some rows end to end: for each entry the place of its row in `rows`, and it, both `(entries,)`."""
+        counts = self.counts[rows]
+        places = torch.arange(len(rows), device=rows.device).repeat_interleave(counts)
+        within = torch.arange(len(places), device=rows.device) - (counts.cumsum(0) - counts)[places]
+        return places, self.entries[self.starts[rows][places] + within]
+
+
 def count_duplicates(edge_index: torch.Tensor, num_items: int) -> int:
     """How many edges `normalized_adjacency` leaves out because the same edge came before.
 
@@ -150,6 +179,7 @@ def propagate_once(adjacency: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
 
 
 __all__ = [
+    "GroupedEntries",
     "check_edges",
     "check_finite",
     "count_duplicates",

@@ -139,70 +139,69 @@ def load_checkpoint(model_class: Any, load: Callable, path: Any, args: tuple, co
         The model; with `output_loading_info=True`, the model and that information.
     """
     report, with_tables = kwargs.pop("output_loading_info", False), kwargs.pop("load_tables", True)
-    config, kwargs, markers = resolve_config(XRecConfig, path, config, kwargs)
-    num_users, num_items = config.num_users, config.num_items
-    config.num_users = config.num_items = 0  # the tables come last, and are never drawn at random first
-    if config.base_model_name_or_path is None:
-        model, info = load_full_checkpoint(load, path, args, config, kwargs)
-    else:
-        model, info = load_adapter_checkpoint(model_class, path, config, kwargs)
-    if model.can_generate() and {config.user_token_id, config.item_token_id} != markers:
-        model.suppress_markers()
-    if with_tables:
-        load_tables(model, CheckpointSource(path, **kwargs), num_users, num_items)
-    model.freeze()
-    return (model, info) if report else model
-
-
-def resolve_config(
-    config_class: Any, path: Any, config: Any, kwargs: dict[str, Any]
-) -> tuple[Any, dict[str, Any], set[int | None]]:
-    """The checkpoint's configuration, and what is left of the arguments.
-
-    Args:
-        config_class: class to read with when `config` is None.
-        path: Hub id or folder.
-        config: a configuration given by the caller, used as it is.
-        kwargs: arguments of `from_pretrained`; fields of the configuration among them override it.
-
-    Returns:
-        Configuration, remaining arguments, and the marker tokens that were saved.
-    """
     # One commit for every file of this load, however the branch moves meanwhile.
     where = {name: kwargs[name] for name in ("token", "cache_dir") if name in kwargs}
     revision = resolve_revision(path, kwargs.get("revision"), local_files_only=bool(kwargs.get("local_files_only")), **where)
     if revision is not None:
         kwargs["revision"] = revision
+    source = CheckpointSource(path, **kwargs)
+    config, overrides = resolve_config(source, config, kwargs)
+    num_users, num_items = config.num_users, config.num_items
+    config.num_users = config.num_items = 0  # the tables come last, and are never drawn at random first
+    if config.base_model_name_or_path is None:
+        model, info = load_full_checkpoint(load, source, args, config, kwargs)
+    else:
+        model, info = load_adapter_checkpoint(model_class, source, config, kwargs)
+    if model.can_generate() and overrides & {"user_token_id", "item_token_id"}:
+        model.suppress_markers()
+    if with_tables:
+        load_tables(model, source, num_users, num_items)
+    model.freeze()
+    return (model, info) if report else model
+
+
+def resolve_config(source: CheckpointSource, config: Any, kwargs: dict[str, Any]) -> tuple[Any, set[str]]:
+    """The checkpoint's configuration.
+
+    Args:
+        source: the checkpoint.
+        config: a configuration given by the caller, used as it is; or where to read one instead; or None.
+        kwargs: arguments of `from_pretrained`; fields of the configuration among them override it and are taken out.
+
+    Returns:
+        A configuration of its own, and the names of the overridden fields.
+
+    Raises:
+        ValueError: an override out of range.
+    """
     # Loaded as remote code, the configuration's class may be another copy of the same file.
     if isinstance(config, PreTrainedConfig):
-        config = copy.deepcopy(config)  # it stays the caller's
-        markers = {config.user_token_id, config.item_token_id}
-    else:
-        fetch = {name: kwargs[name] for name in CheckpointSource.FETCH_ARGUMENTS if name in kwargs}
-        config = config_class.from_pretrained(path if config is None else config, **fetch)
-        markers = {config.user_token_id, config.item_token_id}
-        for name in [name for name in kwargs if name in config_class.__dataclass_fields__ and name != "dtype"]:
-            setattr(config, name, kwargs.pop(name))
-        config.validate_ranges()
-    return config, kwargs, markers
+        return copy.deepcopy(config), set()
+    config = XRecConfig.from_pretrained(source.path if config is None else config, **source.fetch)
+    overrides = {name for name in kwargs if name in XRecConfig.__dataclass_fields__ and name != "dtype"}
+    for name in overrides:
+        setattr(config, name, kwargs.pop(name))
+    config.validate_ranges()
+    return config, overrides
 
 
-def load_full_checkpoint(load: Callable, path: Any, args: tuple, config: Any, kwargs: dict[str, Any]) -> tuple[Any, dict]:
+def load_full_checkpoint(
+    load: Callable, source: CheckpointSource, args: tuple, config: Any, kwargs: dict[str, Any]
+) -> tuple[Any, dict]:
     """Loads a full checkpoint by transformers' own means and refuses one that does not fill every weight.
 
     Returns:
         The model and transformers' loading information.
 
     Raises:
-        ValueError: a weight is missing, unexpected, of another shape, damaged or not finite.
+        ValueError: a weight is missing, unexpected or of another shape; an adapter's is damaged or not finite.
     """
-    source = CheckpointSource(path, **kwargs)
-    model, info = load(path, *args, config=config, output_loading_info=True, **kwargs)
+    model, info = load(source.path, *args, config=config, output_loading_info=True, **kwargs)
     wrong = {name: info[name] for name in ("missing_keys", "unexpected_keys", "mismatched_keys") if info[name]}
     if wrong:
         raise ValueError(
-            f"{path} does not hold this model's weights: {names(wrong)}; save it again with save_pretrained, or, for an "
-            "adapter-sized checkpoint, set base_model_name_or_path in its config.json."
+            f"{source.path} does not hold this model's weights: {names(wrong)}; save it again with save_pretrained, or, for "
+            "an adapter-sized checkpoint, set base_model_name_or_path in its config.json."
         )
     verify(source, source.tensors(WEIGHTS_NAME, is_adapter_key))
     # Quantisation puts new linear layers in the place of those that were hooked.
@@ -210,7 +209,9 @@ def load_full_checkpoint(load: Callable, path: Any, args: tuple, config: Any, kw
     return model, info
 
 
-def load_adapter_checkpoint(model_class: Any, path: Any, config: Any, kwargs: dict[str, Any]) -> tuple[Any, dict]:
+def load_adapter_checkpoint(
+    model_class: Any, source: CheckpointSource, config: Any, kwargs: dict[str, Any]
+) -> tuple[Any, dict]:
     """Loads the base model at its pinned revision, then the adapters of an adapter-sized checkpoint.
 
     Returns:
@@ -219,7 +220,6 @@ def load_adapter_checkpoint(model_class: Any, path: Any, config: Any, kwargs: di
     Raises:
         ValueError: a weight of ours is missing, damaged or not finite, or the file holds one that is not ours.
     """
-    source = CheckpointSource(path, **kwargs)
     weights = source.tensors(WEIGHTS_NAME)
     base = {name: value for name, value in kwargs.items() if name not in ("revision", "subfolder")}
     language_model = AutoModelForCausalLM.from_pretrained(
@@ -230,7 +230,7 @@ def load_adapter_checkpoint(model_class: Any, path: Any, config: Any, kwargs: di
     wrong = {"missing": own - set(weights), "unexpected": set(weights) - own - set(ADDED_ROWS)}
     if any(wrong.values()):
         raise ValueError(
-            f"{path} is not an adapter checkpoint of this model: {names(wrong)}; save it again with save_pretrained."
+            f"{source.path} is not an adapter checkpoint of this model: {names(wrong)}; save it again with save_pretrained."
         )
     verify(source, weights)
     # After the model has noted what the base brings, so that saving again finds these rows to be additions.
@@ -240,7 +240,7 @@ def load_adapter_checkpoint(model_class: Any, path: Any, config: Any, kwargs: di
     for name, parameter in model.named_parameters():
         if is_adapter_key(name):
             parameter.data = parameter.data.to(device)
-    model.name_or_path = str(path)
+    model.name_or_path = source.path
     if model.can_generate():
         saved = source.find(GENERATION_CONFIG_NAME)
         settings = GenerationConfig.from_pretrained(Path(saved).parent) if saved else language_model.generation_config

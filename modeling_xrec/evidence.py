@@ -19,10 +19,11 @@ from typing import Literal, NamedTuple
 
 import torch
 
-from .bipartite_graph import check_edges, check_finite, distinct_edges, normalized_adjacency
+from .bipartite_graph import GroupedEntries, check_edges, check_finite, distinct_edges, normalized_adjacency
 from .histories import distinct_entries
 from .lightgcn import LightGCN
 
+CONJUGATE_STEPS = 50
 Node = int | Sequence[int] | torch.Tensor
 """A stored node by its row, or one that the graph has not seen by its history."""
 
@@ -137,9 +138,10 @@ class Evidence:
             )
         self.lengths = dict(zip(("user", "item"), lengths, strict=True))
         users, items = distinct_edges(edge_index, model.num_items)
-        by_item = items.argsort(stable=True)
-        self._starts = {"user": _starts(users, model.num_users), "item": _starts(items, model.num_items)}
-        self._neighbours = {"user": items, "item": users[by_item]}
+        self._neighbours = {
+            "user": GroupedEntries.of_edges(users, items, model.num_users),
+            "item": GroupedEntries.of_edges(items, users, model.num_items),
+        }
 
     @torch.no_grad()
     def explain(self, user: Node, item: Node, k: int = 10, paths: int = 3) -> ScoreEvidence:
@@ -193,8 +195,7 @@ class Evidence:
         if isinstance(node, int):
             if not 0 <= node < len(table):
                 raise ValueError(f"{side} {node} is not stored, expected 0 to {len(table) - 1}; give an unseen one's history.")
-            start, end = self._starts[side][node : node + 2].tolist()
-            neighbours = self._neighbours[side][start:end]
+            neighbours = self._neighbours[side].row(node)
         else:
             neighbours, _ = distinct_entries([node], len(fold_in), other, fold_in.device)
         parts = fold_in[neighbours].double() / max(1, len(neighbours)) ** 0.5
@@ -214,12 +215,10 @@ class Evidence:
         place_of[i.neighbours] = torch.arange(len(i.neighbours), device=place_of.device)
         if u.row >= 0:
             place_of[u.row] = -1
-        first, end = self._starts["item"][u.neighbours], self._starts["item"][u.neighbours + 1]
-        counts = (end - first) * (u.neighbours != i.row)
-        places = torch.arange(len(counts), device=place_of.device).repeat_interleave(counts)
-        within = torch.arange(len(places), device=place_of.device) - (counts.cumsum(0) - counts)[places]
-        columns = place_of[self._neighbours["item"][first[places] + within]]
-        return places[columns >= 0], columns[columns >= 0]
+        places, users = self._neighbours["item"].of(u.neighbours)
+        columns = place_of[users]
+        linked = (columns >= 0) & (u.neighbours[places] != i.row)
+        return places[linked], columns[linked]
 
 
 class _Side(NamedTuple):
@@ -263,38 +262,42 @@ def recover_lengths(
     ]
     embeddings, fold_in = torch.cat(tables[:2]).float(), torch.cat(tables[2:]).float() * roots
 
-    def polynomial(rows: torch.Tensor) -> torch.Tensor:
-        total = alpha[-1] * rows  # Horner's rule
-        for weight in reversed(alpha[1:-1]):
-            total = weight * rows + adjacency @ total
-        return total
-
-    def forward(lengths: torch.Tensor) -> torch.Tensor:
-        return polynomial(lengths.unsqueeze(1) * embeddings)
-
-    def transposed(rows: torch.Tensor) -> torch.Tensor:
-        return (embeddings * polynomial(rows)).sum(dim=1)
-
-    wanted = alpha[0] * fold_in + polynomial(adjacency @ fold_in)
-    lengths = torch.zeros_like(embeddings[:, 0])
-    residual = transposed(wanted)
-    direction, size = residual.clone(), residual.square().sum()
-    first = size
-    for _ in range(50):
-        if size <= 1e-12 * first:
-            break
-        image = forward(direction)
-        step = size / image.square().sum()
-        lengths += step * direction
-        residual = residual - step * transposed(image)
-        direction, size = residual + residual.square().sum() / size * direction, residual.square().sum()
-    error = float((forward(lengths) - wanted).norm() / wanted.norm().clamp(min=1e-12))
+    lengths, error = _least_squares_lengths(embeddings, fold_in, adjacency, alpha)
     if not error < 1e-3:
         raise ValueError(
             f"no lengths explain the tables (relative error {error:.2g}) with layer weights {alpha}; pass the graph and the "
             "layer_weights that the model was trained with, or the lengths that to_unit_rows returned."
         )
     return lengths[: model.num_users], lengths[model.num_users :]
+
+
+def _least_squares_lengths(
+    embeddings: torch.Tensor, fold_in: torch.Tensor, adjacency: torch.Tensor, alpha: tuple[float, ...]
+) -> tuple[torch.Tensor, float]:
+    """The n that best fit P(A) (n e) = alpha_0 G + P(A) A_hat G, `(nodes,)`, and the relative error that they leave."""
+
+    def polynomial(rows: torch.Tensor) -> torch.Tensor:
+        """P(A) rows, by Horner's rule, `(nodes, d)`; P(A) is symmetric."""
+        total = alpha[-1] * rows
+        for weight in reversed(alpha[1:-1]):
+            total = weight * rows + adjacency @ total
+        return total
+
+    wanted = alpha[0] * fold_in + polynomial(adjacency @ fold_in)
+    lengths = torch.zeros_like(embeddings[:, 0])
+    residual = (embeddings * polynomial(wanted)).sum(dim=1)
+    direction, size = residual, residual.square().sum()
+    first = size
+    for _ in range(CONJUGATE_STEPS):
+        if size <= 1e-12 * first:
+            break
+        image = polynomial(direction.unsqueeze(1) * embeddings)
+        step = size / image.square().sum()
+        lengths = lengths + step * direction
+        residual = residual - step * (embeddings * polynomial(image)).sum(dim=1)
+        direction, size = residual + residual.square().sum() / size * direction, residual.square().sum()
+    left = polynomial(lengths.unsqueeze(1) * embeddings) - wanted
+    return lengths, float(left.norm() / wanted.norm().clamp(min=1e-12))
 
 
 def _products(left: torch.Tensor, right: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
@@ -306,11 +309,6 @@ def _products(left: torch.Tensor, right: torch.Tensor, rows: torch.Tensor, colum
         product = left[start : start + block] @ right.T
         found.append(product[rows[first:end] - start, columns[first:end]])
     return torch.cat(found)
-
-
-def _starts(rows: torch.Tensor, count: int) -> torch.Tensor:
-    """Where each row's neighbours begin and, one further, end, `(count + 1,)`."""
-    return torch.nn.functional.pad(torch.bincount(rows, minlength=count).cumsum(0), (1, 0))
 
 
 __all__ = ["Evidence", "HistoryItem", "Path", "ScoreEvidence", "TouchingUser", "recover_lengths"]

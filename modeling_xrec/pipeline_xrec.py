@@ -47,7 +47,10 @@ class RecommendationExplanationPipeline(Pipeline):
         if processor is None:
             raise ValueError("expected a processor, found none; give processor=XRecProcessor.from_pretrained(folder).")
         if kwargs.get("assistant_model") is not None:
-            raise ValueError("expected no assistant_model, found one: it would not hear the graph; leave it out.")
+            raise ValueError(
+                "expected no assistant_model, found one: transformers would want a tokenizer with it; give a loaded model in "
+                "a call's generate_kwargs={'assistant_model': ...}."
+            )
         kwargs.pop("local_files_only", None)  # pipeline() passes on what it has used itself
         super().__init__(model, processor=processor, **{**kwargs, "tokenizer": processor.tokenizer})
         self.model.eval()

@@ -4,12 +4,12 @@ All scores of 16,000 users against 14,000 items would take 900 MB, those of a mi
 block of rows takes `BLOCK_BYTES`, whatever the size of the tables.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 
-from .bipartite_graph import check_edges, check_finite, is_integer
+from .bipartite_graph import GroupedEntries, check_edges, check_finite, is_integer
 from .histories import flat_entries
 
 BLOCK_BYTES = 2**25
@@ -44,13 +44,22 @@ def best_items(
         ValueError: an index that is no integer or out of range (with its row), lists of another number than the batch, k below
             1, NaN or infinity in a table (with its row).
     """
-    rows = None if user_ids is None else checked_ids("user_ids", user_ids, user_embeddings)
-    queries = user_embeddings if rows is None else user_embeddings[rows]
-    if not queries.sum().isfinite():
+    if user_ids is None:
+        rows = torch.arange(len(user_embeddings), device=user_embeddings.device)
+    else:
+        rows = checked_ids("user_ids", user_ids, user_embeddings)
+    if not user_embeddings[rows].sum().isfinite():
         check_finite(user_embeddings=user_embeddings)
     check_finite(item_embeddings=item_embeddings)
-    mask = None if exclude is None else _mask(exclude, rows, len(user_embeddings), item_embeddings)
-    return _top_k(queries, item_embeddings, k, mask)
+    grouped, lists = (None, rows) if exclude is None else _excluded(exclude, rows, len(user_embeddings), item_embeddings)
+
+    def score(part: slice) -> torch.Tensor:
+        scores = user_embeddings[rows[part]] @ item_embeddings.T
+        if grouped is not None:
+            scores[grouped.of(lists[part])] = float("-inf")
+        return scores
+
+    return top_k(score, len(rows), len(item_embeddings), k)
 
 
 def nearest_rows(table: torch.Tensor, ids: torch.Tensor | Sequence[int], k: int = 10) -> tuple[torch.Tensor, torch.Tensor]:
@@ -71,10 +80,12 @@ def nearest_rows(table: torch.Tensor, ids: torch.Tensor | Sequence[int], k: int 
     check_finite(table=table)
     unit = F.normalize(table, dim=1)
 
-    def itself(scores: torch.Tensor, start: int) -> None:
-        scores.scatter_(1, rows[start : start + len(scores)].unsqueeze(1), float("-inf"))
+    def score(part: slice) -> torch.Tensor:
+        return (unit[rows[part]] @ unit.T).scatter_(1, rows[part].unsqueeze(1), float("-inf"))
 
-    return _top_k(unit[rows], unit, _at_least_one(k), itself, most=len(table) - 1)
+    indices, cosines = top_k(score, len(rows), len(table), k)
+    others = min(k, len(table) - 1)  # the row itself is last
+    return indices[:, :others], cosines[:, :others]
 
 
 def checked_ids(name: str, ids: torch.Tensor | Sequence[int], table: torch.Tensor) -> torch.Tensor:
@@ -98,74 +109,57 @@ def checked_ids(name: str, ids: torch.Tensor | Sequence[int], table: torch.Tenso
     return rows.long()
 
 
-def _at_least_one(k: int) -> int:
+def top_k(
+    score: Callable[[slice], torch.Tensor],
+    rows: int,
+    columns: int,
+    k: int,
+    block: int | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The k best columns of each row of a score matrix that is never whole in memory.
+
+    Args:
+        score: makes the scores of some rows, `(part, columns)`; -inf for what a row must not get.
+        rows: number of rows.
+        columns: number of columns.
+        k: how many columns, at most all.
+        block: rows at a time; what `BLOCK_BYTES` of single precision hold when None.
+
+    Returns:
+        Columns `(rows, k)`, best first, and their scores; index -1 and score -inf where fewer are left.
+
+    Raises:
+        ValueError: k below 1.
+    """
     if k < 1:
         raise ValueError(f"expected k of at least 1, found {k}; say how many to give.")
-    return k
-
-
-def _top_k(
-    queries: torch.Tensor,
-    table: torch.Tensor,
-    k: int,
-    mask: Callable[[torch.Tensor, int], None] | None,
-    most: int | None = None,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The best rows of a table for each query; `mask(scores, start)` sets what a block of queries must not get to -inf."""
-    width = min(_at_least_one(k), len(table) if most is None else most)
-    indices = torch.full((len(queries), width), -1, dtype=torch.long, device=table.device)
-    values = table.new_full((len(queries), width), float("-inf"))
-    for start in _starts(queries, table):
-        scores = queries[start : start + _block(table)] @ table.T
-        if mask is not None:
-            mask(scores, start)
-        best = scores.topk(width, dim=1)
-        end = start + len(scores)
-        values[start:end] = best.values
-        indices[start:end] = best.indices.masked_fill_(best.values.isneginf(), -1)
+    size = block or max(1, BLOCK_BYTES // max(1, 4 * columns))
+    found = []
+    for start in range(0, max(1, rows), size):
+        best = score(slice(start, min(start + size, rows))).topk(min(k, columns), dim=1)
+        found.append((best.indices.masked_fill(best.values.isneginf(), -1), best.values))
+    indices, values = (torch.cat(blocks) for blocks in zip(*found, strict=True))
     return indices, values
 
 
-def _block(table: torch.Tensor) -> int:
-    """Rows of scores against a table that fit into a block."""
-    return max(1, BLOCK_BYTES // max(1, len(table) * table.element_size()))
-
-
-def _starts(queries: torch.Tensor, table: torch.Tensor) -> Iterator[int]:
-    return iter(range(0, len(queries), _block(table)))
-
-
-def _mask(
-    exclude: Excluded, rows: torch.Tensor | None, num_users: int, item_embeddings: torch.Tensor
-) -> Callable[[torch.Tensor, int], None]:
-    """A function that sets a block's excluded items to -inf; the items lie user after user, as in a CSR matrix."""
+def _excluded(
+    exclude: Excluded, rows: torch.Tensor, num_users: int, item_embeddings: torch.Tensor
+) -> tuple[GroupedEntries, torch.Tensor]:
+    """The items to leave out, in lists, and which of the lists each row of the batch has."""
     num_items, device = item_embeddings.shape[0], item_embeddings.device
     if isinstance(exclude, torch.Tensor):
         if exclude.numel():
             check_edges(exclude, num_users, num_items)
         users, items = exclude.to(device).long().reshape(2, -1)
-        counts = torch.bincount(users, minlength=num_users)
-        items, starts = items[users.argsort(stable=True)], counts.cumsum(0) - counts
-        if rows is not None:
-            starts, counts = starts[rows], counts[rows]
-    else:
-        batch = num_users if rows is None else len(rows)
-        if len(exclude) != batch:
-            raise ValueError(f"expected exclude with a list for each of {batch} users, found {len(exclude)} lists.")
-        items, counts = flat_entries(exclude, "item", device, "exclude row")
-        starts = counts.cumsum(0) - counts
-        outside = ((items < 0) | (items >= num_items)).nonzero().flatten()
-        if len(outside):
-            row = int(torch.searchsorted(counts.cumsum(0), outside[:1], right=True)[0])
-            raise ValueError(f"exclude row {row} has index {int(items[outside[0]])}, expected 0 to {num_items - 1}.")
-
-    def mask(scores: torch.Tensor, start: int) -> None:
-        lengths, first = (part[start : start + len(scores)] for part in (counts, starts))
-        row = torch.arange(len(scores), device=device).repeat_interleave(lengths)
-        within = torch.arange(len(row), device=device) - (lengths.cumsum(0) - lengths)[row]
-        scores[row, items[first[row] + within]] = float("-inf")
-
-    return mask
+        return GroupedEntries.of_edges(users, items, num_users), rows
+    if len(exclude) != len(rows):
+        raise ValueError(f"expected exclude with a list for each of {len(rows)} users, found {len(exclude)} lists.")
+    items, counts = flat_entries(exclude, "item", device, "exclude row")
+    outside = ((items < 0) | (items >= num_items)).nonzero().flatten()
+    if len(outside):
+        row = int(torch.searchsorted(counts.cumsum(0), outside[:1], right=True)[0])
+        raise ValueError(f"exclude row {row} has index {int(items[outside[0]])}, expected 0 to {num_items - 1}.")
+    return GroupedEntries(items, counts), torch.arange(len(rows), device=device)
 
 
-__all__ = ["BLOCK_BYTES", "Excluded", "best_items", "checked_ids", "nearest_rows"]
+__all__ = ["BLOCK_BYTES", "Excluded", "best_items", "checked_ids", "nearest_rows", "top_k"]

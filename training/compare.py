@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from modeling_xrec.bipartite_graph import normalized_adjacency
+from modeling_xrec.bipartite_graph import GroupedEntries, normalized_adjacency
 from xrec_dataset_builder.errors import DataError
 
-from .ranking import GroupedEdges, best_items, list_metrics
+from .ranking import best_items, list_metrics
 from .starts import spectrum
 
 Score = Callable[[torch.Tensor], torch.Tensor]
@@ -44,7 +44,8 @@ def held_out_metrics(score: Score, edges: Mapping[str, torch.Tensor], shape: tup
         edges: `(2, edges)` by split; a split without edges is left out.
         shape: number of users and of items.
     """
-    known, popularity = GroupedEdges(edges["train"], shape[0]), torch.bincount(edges["train"][1], minlength=shape[1])
+    train = edges["train"]
+    known, popularity = GroupedEntries.of_edges(train[0], train[1], shape[0]), torch.bincount(train[1], minlength=shape[1])
     users = torch.cat([edges[split][0] for split in HELD_OUT]).unique()
     figures: dict[str, float] = {}
     if not len(users):
@@ -60,15 +61,16 @@ def held_out_metrics(score: Score, edges: Mapping[str, torch.Tensor], shape: tup
 
 def popularity_metrics(edges: Mapping[str, torch.Tensor], shape: tuple[int, int]) -> dict[str, float]:
     """Figures of recommending to everybody what most training users have, the least that any method must beat."""
-    return held_out_metrics(_popularity(edges["train"], shape, 0, 0), edges, shape)
+    counts = torch.bincount(edges["train"][1], minlength=shape[1]).float()
+    return held_out_metrics(lambda users: counts.repeat(len(users), 1), edges, shape)
 
 
 def compare_methods(
     edges: Mapping[str, torch.Tensor], shape: tuple[int, int], dim: int, seed: int, progress: bool = True
 ) -> dict[str, dict[str, float]]:
-    """Trains and measures popularity, item-kNN, truncated SVD, ALS and BPR, the last three at the graph's width.
+    """Trains and measures item-kNN, truncated SVD, ALS and BPR, the last three at the graph's width.
 
-    ALS weighs an interaction by its item's popularity to the power of -0.25, which is worth two hundredths of recall.
+    ALS weighs an interaction by its item's popularity to the power of -0.25.
 
     Args:
         edges: `(2, edges)` by split.
@@ -91,11 +93,6 @@ def compare_methods(
         seconds = {"cpu_seconds": time.process_time() - cpu, "wall_seconds": time.perf_counter() - wall}
         table[name] = held_out_metrics(score, edges, shape) | seconds
     return table
-
-
-def _popularity(train: torch.Tensor, shape: tuple[int, int], dim: int, seed: int) -> Score:
-    counts = torch.bincount(train[1], minlength=shape[1]).float()
-    return lambda users: counts.repeat(len(users), 1)
 
 
 def _spectral(train: torch.Tensor, shape: tuple[int, int], dim: int, seed: int) -> Score:
@@ -125,25 +122,26 @@ def _als(train: torch.Tensor, shape: tuple[int, int], dim: int, seed: int) -> Sc
     matrix = _matrix(train, shape)
     popularity = np.maximum(np.bincount(matrix.indices, minlength=shape[1]), 1)
     matrix.data *= (popularity / popularity.mean())[matrix.indices].astype(np.float32) ** -ALS_ITEM_EXPONENT
-    return _factors(AlternatingLeastSquares(factors=dim, **_common(seed), **ALS), matrix)
+    return _factors(lambda: AlternatingLeastSquares(factors=dim, **_common(seed), **ALS), matrix)
 
 
 def _bpr(train: torch.Tensor, shape: tuple[int, int], dim: int, seed: int) -> Score:
     from implicit.cpu.bpr import BayesianPersonalizedRanking
 
     factors = max(1, dim - 1)  # it adds an item bias as one column more
-    return _factors(BayesianPersonalizedRanking(factors=factors, **_common(seed), **BPR), _matrix(train, shape))
+    return _factors(lambda: BayesianPersonalizedRanking(factors=factors, **_common(seed), **BPR), _matrix(train, shape))
 
 
 def _common(seed: int) -> dict[str, Any]:
     return {"random_state": seed, "num_threads": torch.get_num_threads()}
 
 
-def _factors(model: Any, matrix: Any) -> Score:
-    """Trains a factor model of `implicit`, whose own threads leave none to the linear algebra library."""
+def _factors(make: Callable[[], Any], matrix: Any) -> Score:
+    """Makes and trains a factor model of `implicit`, whose own threads leave none to the linear algebra library."""
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(1, "blas"):
+        model = make()
         model.fit(matrix, show_progress=False)
     return _inner_products(torch.from_numpy(model.user_factors), torch.from_numpy(model.item_factors))
 
@@ -161,4 +159,4 @@ def _matrix(train: torch.Tensor, shape: tuple[int, int]) -> Any:
     return csr_matrix((np.ones(len(pairs), np.float32), (pairs // shape[1], pairs % shape[1])), shape=shape)
 
 
-METHODS = {"popularity": _popularity, "item-kNN": _neighbours, "SVD": _spectral, "ALS": _als, "BPR": _bpr}
+METHODS = {"item-kNN": _neighbours, "SVD": _spectral, "ALS": _als, "BPR": _bpr}

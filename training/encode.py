@@ -67,14 +67,14 @@ def encode(
     model, history = fit(edges["train"], edges["validation"], catalogue, options, progress, checkpoint, start_from)
     seconds = time.process_time() - started
     metrics: dict[str, Any] = {"epochs": len(history), "validation_curve": history, "options": asdict(options)}
-    metrics |= graph_metrics(model, edges)
-    metrics["popularity"] = popularity_metrics(edges, (model.num_users, model.num_items))
+    shape = (model.num_users, model.num_items)
+    figures, metrics["popularity"] = graph_metrics(model, edges), popularity_metrics(edges, shape)
     if compare:
-        metrics["compared"] = {"LightGCN": graph_metrics(model, edges) | {"cpu_seconds": seconds}}
-        metrics["compared"] |= compare_methods(edges, (model.num_users, model.num_items), options.dim, options.seed, progress)
+        metrics["compared"] = {"LightGCN": figures | {"cpu_seconds": seconds}, "popularity": metrics["popularity"]}
+        metrics["compared"] |= compare_methods(edges, shape, options.dim, options.seed, progress)
+    metrics |= figures
     with atomic_folder(out) as folder:
         write_graph(dict(model.state_dict()), folder, catalogue)
-        sort_header(folder / GRAPH_FILE)
         write_catalogue(catalogue, folder)
         (folder / METRICS_FILE).write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
         label, floors = "minus the training loss", {}
@@ -83,18 +83,6 @@ def encode(
         plot_curve(history, label, floors, folder)
     checkpoint.remove()
     return metrics
-
-
-def sort_header(path: Path) -> None:
-    """Puts the header of a safetensors file in the order of its keys; safetensors writes metadata in a new order every time.
-
-    Args:
-        path: the file, rewritten in place; its tensors stay where they are.
-    """
-    data = path.read_bytes()
-    end = 8 + int.from_bytes(data[:8], "little")
-    header = json.dumps(json.loads(data[8:end]), sort_keys=True, separators=(",", ":")).encode()
-    path.write_bytes(data[:8] + header.ljust(end - 8) + data[end:])
 
 
 def graph_metrics(model: LightGCN, edges: dict[str, torch.Tensor]) -> dict[str, float]:

@@ -8,14 +8,14 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
-from modeling_xrec.bipartite_graph import normalized_adjacency
+from modeling_xrec.bipartite_graph import GroupedEntries, normalized_adjacency
 from modeling_xrec.lightgcn import LightGCN
 from xrec_dataset_builder.errors import DataError
 
 from .encode_options import FULL_SOFTMAX_ITEMS, SAMPLED_ITEMS, EncodeOptions
 from .graph_checkpoint import EncoderState, GraphCheckpoint
 from .objectives import bpr_loss, softmax_loss
-from .ranking import GroupedEdges, ranking_metrics
+from .ranking import ranking_metrics
 from .starts import start_at_random, start_from_graph, start_from_spectrum
 from .tables import Catalogue
 
@@ -74,7 +74,7 @@ class _Run:
         sizes = (catalogue.users.height, catalogue.items.height)
         self.model = LightGCN(*sizes, options.dim, options.layers or 0, options.layer_weights())
         self.adjacency = normalized_adjacency(train, *sizes)
-        self.grouped = GroupedEdges(train, sizes[0])
+        self.grouped = GroupedEntries.of_edges(train[0], train[1], sizes[0])
         popularity = torch.bincount(train[1], minlength=sizes[1]).clamp(min=1).float()
         self.weights = (popularity / popularity.mean()) ** -options.popularity_exponent
         self.validation = _some_users(validation, options.seed)
@@ -103,13 +103,9 @@ class _Run:
 
     def epoch(self) -> None:
         """One pass over the training edges, and its score."""
-        done = len(self.history) * self.steps
-        for step, batch in enumerate(self._batches(), done):
-            rate = (
-                (self.options.learning_rate or 0)
-                * 0.5
-                * (1 + math.cos(math.pi * step / (self.steps * (self.options.epochs or 1))))
-            )
+        for step, batch in enumerate(self._batches(), len(self.history) * self.steps):
+            done = step / (self.steps * (self.options.epochs or 1))
+            rate = (self.options.learning_rate or 0) * 0.5 * (1 + math.cos(math.pi * done))
             self.optimizer.param_groups[0]["lr"] = rate
             self.optimizer.zero_grad()
             loss = self._bpr(batch) if self.options.objective == "bpr" else self._softmax(batch)

@@ -5,29 +5,8 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
-SCORES_AT_A_TIME = 2**24
-"""Most scores held at once, 64 MB: users are scored in blocks of as many rows as this allows."""
-
-
-class GroupedEdges:
-    """The items of each user, laid end to end.
-
-    Args:
-        edges: `(2, edges)`, users in row 0 and items in row 1.
-        num_users: number of users.
-    """
-
-    def __init__(self, edges: torch.Tensor, num_users: int) -> None:
-        self.counts = torch.bincount(edges[0], minlength=num_users)
-        self.starts = self.counts.cumsum(0) - self.counts
-        self.items = edges[1][torch.argsort(edges[0], stable=True)]
-
-    def of(self, users: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Edges of some users: for each edge the place of its user in `users`, and its item, both `(edges,)`."""
-        counts = self.counts[users]
-        places = torch.arange(len(users)).repeat_interleave(counts)
-        within = torch.arange(len(places)) - (counts.cumsum(0) - counts)[places]
-        return places, self.items[self.starts[users][places] + within]
+from modeling_xrec.bipartite_graph import GroupedEntries
+from modeling_xrec.recommending import top_k
 
 
 def ranking_metrics(
@@ -47,14 +26,14 @@ def ranking_metrics(
         known: edges `(2, known)` to mask.
         held_out: edges `(2, held out)` to find.
         k: length of the list.
-        block: users scored at a time; what fits 64 MB when None.
+        block: users scored at a time; what fits the memory that `top_k` allows when None.
         popularity: training interactions of each item, `(items,)`; those of `known` when None.
 
     Returns:
         As `list_metrics`.
     """
     users, columns = held_out[0].unique(), item_embeddings.T.contiguous()
-    grouped = GroupedEdges(known, len(user_embeddings))
+    grouped = GroupedEntries.of_edges(known[0], known[1], len(user_embeddings))
     lists = best_items(lambda part: user_embeddings[part] @ columns, users, grouped, len(item_embeddings), k, block)
     if popularity is None:
         popularity = torch.bincount(known[1], minlength=len(item_embeddings))
@@ -65,7 +44,7 @@ def ranking_metrics(
 def best_items(
     score: Callable[[torch.Tensor], torch.Tensor],
     users: torch.Tensor,
-    known: GroupedEdges,
+    known: GroupedEntries,
     num_items: int,
     k: int,
     block: int | None = None,
@@ -75,22 +54,22 @@ def best_items(
     Args:
         score: scores `(part, items)` of user indices `(part,)`; what it returns is overwritten.
         users: user indices `(users,)`.
-        known: what users have.
+        known: what users have, a list a user.
         num_items: number of items.
         k: length of the list.
-        block: users scored at a time; what fits 64 MB when None.
+        block: users scored at a time; what fits the memory that `top_k` allows when None.
 
     Returns:
         Item indices `(users, k)`, best first; -1 where a user has fewer items left.
     """
-    lists = []
-    for part in users.split(block or max(1, SCORES_AT_A_TIME // max(1, num_items))):
-        scores = score(part)
-        scores[known.of(part)] = float("-inf")
-        best = scores.topk(min(k, num_items), dim=1)
-        found = best.indices.masked_fill(best.values == float("-inf"), -1)
-        lists.append(F.pad(found, (0, k - found.shape[1]), value=-1))
-    return torch.cat(lists)
+
+    def masked(part: slice) -> torch.Tensor:
+        scores = score(users[part])
+        scores[known.of(users[part])] = float("-inf")
+        return scores
+
+    indices, _ = top_k(masked, len(users), num_items, k, block)
+    return F.pad(indices, (0, k - indices.shape[1]), value=-1)
 
 
 def list_metrics(

@@ -4,7 +4,7 @@
 
 Every rank holds the tables and the graph, and takes a part of each batch; the gradients of the rows that were read are summed
 over ranks. All random numbers come from one seed that the ranks share, so two ranks train what one would. Rank 0 measures
-after each epoch, and in the end propagates once over the whole graph and writes what `xrec encode` writes.
+after each epoch, and in the end propagates once over the whole graph and writes what `xrec encode` writes, without a curve.
 """
 
 import json
@@ -26,11 +26,12 @@ from modeling_xrec.bipartite_graph import normalized_adjacency
 from modeling_xrec.lightgcn import LightGCN
 from xrec_dataset_builder.arguments import Parser
 from xrec_dataset_builder.errors import DataError
-from xrec_dataset_builder.schema import atomic_folder
+from xrec_dataset_builder.schema import SPLITS, atomic_folder
 
+from .encode import graph_metrics
 from .ranking import ranking_metrics
 from .sampled_propagation import distinct, propagate_sampled
-from .starts import start_from_spectrum
+from .starts import start_from_spectrum, write_catalogue
 from .tables import METRICS_FILE, Catalogue, read_edges, write_graph
 
 
@@ -71,7 +72,7 @@ class SampledOptions:
 
 
 def encode_sampled(data: Path, out: Path, options: SampledOptions | None = None, progress: bool = True) -> dict:
-    """Trains on a dataset's training interactions; rank 0 writes `collaborative.safetensors` and `metrics.json`.
+    """Trains on a dataset's training interactions; rank 0 writes the tables, the catalogue and `metrics.json`.
 
     Args:
         data: dataset folder, readable by every rank.
@@ -88,7 +89,7 @@ def encode_sampled(data: Path, out: Path, options: SampledOptions | None = None,
     options, first = options or SampledOptions(), _rank() == 0
     with atomic_folder(out) if first else nullcontext(out) as folder:
         catalogue = Catalogue.read(data)
-        edges = {split: read_edges(data, split, catalogue) for split in ("train", "validation", "test")}
+        edges = {split: read_edges(data, split, catalogue) for split in SPLITS}
         if edges["train"].shape[1] == 0:
             raise DataError(f"{data}: expected training interactions, found none; build with other splits or filters")
         sizes = catalogue.users.height, catalogue.items.height
@@ -98,12 +99,9 @@ def encode_sampled(data: Path, out: Path, options: SampledOptions | None = None,
         model.settle(edges["train"])
         model.to_unit_rows()
         metrics: dict = {"epochs": len(history), "validation_curve": history, "options": asdict(options), "ranks": _ranks()}
-        known = {"validation": edges["train"], "test": torch.cat([edges["train"], edges["validation"]], dim=1)}
-        for split, mask in known.items():
-            if edges[split].shape[1]:
-                found = ranking_metrics(model.user_embeddings, model.item_embeddings, mask, edges[split])
-                metrics |= {f"{split}_{name}": value for name, value in found.items()}
+        metrics |= graph_metrics(model, edges)
         write_graph(dict(model.state_dict()), folder, catalogue)
+        write_catalogue(catalogue, folder)
         (folder / METRICS_FILE).write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     return metrics
 

@@ -78,7 +78,8 @@ def read_explanations(data: Path, split: str) -> pl.DataFrame:
 def write_graph(tensors: dict[str, torch.Tensor], out: Path, catalogue: Catalogue) -> None:
     """Writes the four tables, with the catalogue's fingerprint in the file's metadata."""
     contiguous = {name: tensors[name].detach().contiguous() for name in GRAPH_TENSORS}
-    save_file(contiguous, out / GRAPH_FILE, metadata={"catalogue": catalogue.fingerprint(), "format": "pt"})
+    # One entry only: safetensors writes several in an order that changes, and the same run should leave the same bytes.
+    save_file(contiguous, out / GRAPH_FILE, metadata={"catalogue": catalogue.fingerprint()})
 
 
 def read_graph(graph: Path, catalogue: Catalogue) -> dict[str, torch.Tensor]:

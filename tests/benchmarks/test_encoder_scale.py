@@ -1,30 +1,15 @@
-import importlib.util
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-pytestmark = pytest.mark.slow  # a benchmark, even a small one, takes its time
-
-
-FOLDER = Path(__file__).parents[2] / "benchmarks"
 SMALL = {"users": 2000, "items": 1000, "edges": 20_000, "groups": 10, "evaluated": 500}
 
 
 @pytest.fixture(scope="module")
-def script():
-    """The benchmark, as it is found when a script of the folder is run."""
-    loaded = {}
-    for name in ("measuring", "encoder_scale"):
-        spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
-        loaded[name] = sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(loaded[name])
-    yield loaded["encoder_scale"]
-    for name in loaded:
-        del sys.modules[name]
+def script(benchmark_script):
+    return benchmark_script("encoder_scale")
 
 
 @pytest.fixture(scope="module")

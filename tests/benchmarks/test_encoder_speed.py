@@ -1,30 +1,15 @@
-import importlib.util
 import json
-import sys
-from pathlib import Path
 
 import polars as pl
 import pytest
 import torch
 
-pytestmark = pytest.mark.slow  # a benchmark, even a small one, takes its time
-
-
-FOLDER = Path(__file__).parents[2] / "benchmarks"
 pytest.importorskip("torch_geometric", reason="the graph extra is not installed")
 
 
 @pytest.fixture(scope="module")
-def script():
-    """The benchmark, as it is found when a script of the folder is run."""
-    loaded = {}
-    for name in ("measuring", "encoder_speed"):
-        spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
-        loaded[name] = sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(loaded[name])
-    yield loaded["encoder_speed"]
-    for name in loaded:
-        del sys.modules[name]
+def script(benchmark_script):
+    return benchmark_script("encoder_speed")
 
 
 @pytest.fixture(scope="module")
@@ -52,11 +37,11 @@ def figures(script, interactions, tmp_path_factory):
 
 
 def test_ids_become_numbers_in_their_order(script, interactions):
-    graph, table = script.Graph.read(str(interactions)), pl.read_parquet(interactions)
+    graph, table = script.Graph.read(interactions), pl.read_parquet(interactions)
     assert (graph.num_users, graph.num_items) == (60, 45)
-    users, items = sorted(table["user_id"].unique()), sorted(table["item_id"].unique())
+    users, items = sorted(table["user_id"].unique()), sorted(str(item) for item in table["item_id"].unique())
     for split, edges in (("train", graph.train), ("validation", graph.validation)):
-        wanted = table.filter(pl.col("split") == split).select("user_id", "item_id").rows()
+        wanted = table.filter(pl.col("split") == split).select("user_id", pl.col("item_id").cast(pl.String)).rows()
         assert [(users[u], items[i]) for u, i in edges.T.tolist()] == wanted
 
 
@@ -73,7 +58,7 @@ def test_the_same_loss_and_gradient_are_timed(figures):
 
 
 def test_another_loss_is_not_timed(script, interactions, monkeypatch):
-    graph, options = script.Graph.read(str(interactions)), script.Options(dim=8, batch=64, repetitions=1)
+    graph, options = script.Graph.read(interactions), script.Options(dim=8, batch=64, repetitions=1)
     original = script.bpr_loss
     monkeypatch.setattr(script, "bpr_loss", lambda *rows: 1.001 * original(*rows))
     with pytest.raises(RuntimeError, match="to differ by less than"):
@@ -92,6 +77,6 @@ def test_the_reference_is_judged_by_the_run_that_reached_its_recall(figures):
 
 def test_a_recall_that_is_not_reached_is_a_miss(script, interactions):
     options = script.Options(dim=8, epochs=1, reference_seconds=1e9, reference_recall=1.1)
-    found = script.against_reference(script.Graph.read(str(interactions)), options)
+    found = script.against_reference(script.Graph.read(interactions), options)
     assert not found["reached"]
     assert not found["met"]

@@ -1,27 +1,15 @@
-import importlib.util
 import json
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 
-FOLDER = Path(__file__).parents[2] / "benchmarks"
 DECODE_EXTRA = {"aten.eq.Scalar": 2.0, "aten.bitwise_or.Tensor": 1.0, "aten.masked_fill.Scalar": 1.0}
 """A decoding step beyond the plain backbone's: markers that lie beyond the embedding table are read as 0."""
 
 
 @pytest.fixture(scope="module")
-def scripts():
-    """The benchmark and the module it shares, as they are found when a script of the folder is run."""
-    loaded = {}
-    for name in ("measuring", "injection_speed"):
-        spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
-        loaded[name] = sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(loaded[name])
-    yield loaded
-    for name in loaded:
-        del sys.modules[name]
+def scripts(benchmark_script):
+    return {name: benchmark_script(name) for name in ("measuring", "injection_speed")}
 
 
 @pytest.fixture(scope="module")

@@ -71,3 +71,24 @@ def xrec_over():
         return model
 
     return build
+
+
+def beside_its_base(model: XRecForCausalLM, folder) -> XRecForCausalLM:
+    """The model, its checkpoints adapter-sized from now on; the base is saved in the folder."""
+    model.language_model.save_pretrained(folder / "base")
+    model.config.base_model_name_or_path = str(folder / "base")
+    return model
+
+
+@pytest.fixture(params=["full", "adapter"])
+def sized(request, tmp_path):
+    """Makes the checkpoints of a model full, or adapter-sized beside their base."""
+    return lambda model: beside_its_base(model, tmp_path) if request.param == "adapter" else model
+
+
+@pytest.fixture
+def adapter_only(tiny_xrec, tmp_path):
+    """An adapter-sized checkpoint beside its base model."""
+    model = beside_its_base(tiny_xrec(), tmp_path)
+    model.save_pretrained(tmp_path / "model")
+    return model, tmp_path / "model"

@@ -302,11 +302,8 @@ def test_threads_hear_their_own_user(model):
     assert all(torch.equal(found[user], wanted[user]) for user in users)
 
 
-@pytest.mark.parametrize("size", ["full", "adapter"])
-def test_saved_equals_loaded(model, tmp_path, size):
-    if size == "adapter":
-        model.language_model.save_pretrained(tmp_path / "base")
-        model.config.base_model_name_or_path = str(tmp_path / "base")
+def test_saved_equals_loaded(model, tmp_path, sized):
+    sized(model)
     model.save_pretrained(tmp_path / "model")
     again = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
     assert all(torch.equal(value, again.state_dict()[name]) for name, value in model.state_dict().items())

@@ -9,6 +9,8 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoProces
 
 from modeling_xrec import XRecForCausalLM, XRecModel
 
+from .conftest import beside_its_base
+
 PROCESSOR_FILES = {"catalogue_arguments.py", "processing_xrec.py", "prompt_layout.py", "untrusted_text.py"}
 PROMPT = torch.tensor([[1, 9, 104, 12, 105, 30, 31]])
 IDS = {"user_ids": torch.tensor([3]), "item_ids": torch.tensor([2])}
@@ -22,16 +24,6 @@ OWN_FILES = {
 @torch.no_grad()
 def logits(model):
     return model(PROMPT, **IDS).logits
-
-
-@pytest.fixture
-def adapter_only(tiny_xrec, tmp_path):
-    """An adapter-sized checkpoint beside its base model."""
-    model = tiny_xrec()
-    model.language_model.save_pretrained(tmp_path / "base")
-    model.config.base_model_name_or_path = str(tmp_path / "base")
-    model.save_pretrained(tmp_path / "model")
-    return model, tmp_path / "model"
 
 
 def test_full_checkpoint_round_trip(tiny_xrec, tmp_path):
@@ -59,9 +51,7 @@ def test_adapter_checkpoint_holds_our_tensors_only_and_is_completed_from_its_bas
 
 
 def test_learned_scales_are_trained_and_saved_with_the_adapters(tiny_xrec, tmp_path):
-    model = tiny_xrec(injection_scale="learned")
-    model.language_model.save_pretrained(tmp_path / "base")
-    model.config.base_model_name_or_path = str(tmp_path / "base")
+    model = beside_its_base(tiny_xrec(injection_scale="learned"), tmp_path)
     with torch.no_grad():
         model.injection_scale.normal_()
     model.save_pretrained(tmp_path / "model")
@@ -81,92 +71,6 @@ def test_both_adapters_of_a_7b_backbone_are_a_file_of_17_megabytes(tmp_path):
     saved = load_file(tmp_path / "model.safetensors")
     assert sum(tensor.numel() for tensor in saved.values()) == 4_197_376
     assert (tmp_path / "model.safetensors").stat().st_size < 16.9e6
-
-
-@pytest.mark.parametrize("size", ["full", "adapter"])
-def test_large_tables_are_saved_in_shards(tiny_xrec, tmp_path, size):
-    model = tiny_xrec(num_users=400, num_items=300)
-    if size == "adapter":
-        model.language_model.save_pretrained(tmp_path / "base")
-        model.config.base_model_name_or_path = str(tmp_path / "base")
-    model.save_pretrained(tmp_path / "model", max_shard_size="13KB")
-    assert len(list((tmp_path / "model").glob("collaborative-*.safetensors"))) == 4
-    again = XRecForCausalLM.from_pretrained(tmp_path / "model")
-    assert all(torch.equal(value, again.state_dict()[name]) for name, value in model.state_dict().items())
-    assert (again.config.num_users, again.config.num_items) == (400, 300)
-
-
-@pytest.mark.parametrize("size", ["full", "adapter"])
-def test_tables_stay_away_where_the_caller_passes_embeddings(tiny_xrec, tmp_path, size):
-    model = tiny_xrec()
-    if size == "adapter":
-        model.language_model.save_pretrained(tmp_path / "base")
-        model.config.base_model_name_or_path = str(tmp_path / "base")
-    model.save_pretrained(tmp_path / "model")
-    embeds = {
-        "user_embeds": model.lightgcn.user_embeddings[IDS["user_ids"]],
-        "item_embeds": model.lightgcn.item_embeddings[IDS["item_ids"]],
-    }
-    (tmp_path / "model" / "collaborative.safetensors").unlink()
-    with pytest.raises(ValueError, match=r"no collaborative.safetensors.*5 users and 7 items.*load_tables=False"):
-        XRecForCausalLM.from_pretrained(tmp_path / "model")
-    light = XRecForCausalLM.from_pretrained(tmp_path / "model", load_tables=False)
-    assert (light.config.num_users, light.lightgcn.num_users) == (0, 0)
-    with torch.no_grad():
-        torch.testing.assert_close(light(PROMPT, **embeds).logits, logits(model))
-    with pytest.raises(ValueError, match="the model stores 0 users; use indices below that, or pass user_embeds"):
-        light(PROMPT, **IDS)
-
-
-def flip_a_bit(file, tensor):
-    """Flips one bit of the middle of a tensor's bytes."""
-    raw = bytearray(file.read_bytes())
-    length = int.from_bytes(raw[:8], "little")
-    start, end = json.loads(raw[8 : 8 + length])[tensor]["data_offsets"]
-    raw[8 + length + (start + end) // 2] ^= 1
-    file.write_bytes(raw)
-
-
-@pytest.mark.parametrize("size", ["full", "adapter"])
-@pytest.mark.parametrize(
-    ("file", "tensor", "name"),
-    [
-        ("model.safetensors", "item_adapter.expert_weight", "item_adapter.expert_weight"),
-        ("collaborative.safetensors", "user_fold_in", "lightgcn.user_fold_in"),
-    ],
-)
-def test_a_flipped_bit_is_noticed(tiny_xrec, tmp_path, size, file, tensor, name):
-    model = tiny_xrec()
-    if size == "adapter":
-        model.language_model.save_pretrained(tmp_path / "base")
-        model.config.base_model_name_or_path = str(tmp_path / "base")
-    folder = tmp_path / "model"
-    model.save_pretrained(folder)
-    XRecForCausalLM.from_pretrained(folder)
-    flip_a_bit(folder / file, tensor)
-    with pytest.raises(ValueError, match=rf"{name} in .* is not what checksums.json says.*damaged"):
-        XRecForCausalLM.from_pretrained(folder)
-    (folder / "checksums.json").unlink()
-    XRecForCausalLM.from_pretrained(folder)
-
-
-@pytest.mark.parametrize("name", ["user_adapter.gate_weight", "lightgcn.item_embeddings"])
-def test_nan_is_noticed_even_when_it_was_saved_so(adapter_only, name):
-    model, folder = adapter_only
-    with torch.no_grad():
-        model.get_parameter(name)[0, 0] = float("nan")
-    model.save_pretrained(folder)
-    with pytest.raises(ValueError, match=f"{name} in .* has 1 NaN or infinite values"):
-        XRecForCausalLM.from_pretrained(folder)
-
-
-def test_tables_of_other_sizes_than_announced_are_refused(adapter_only):
-    _, folder = adapter_only
-    config = json.loads((folder / "config.json").read_text())
-    config["num_users"] = 6
-    (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ValueError, match=r"holds .*\(5, 8\).*expected .*\(6, 8\)"):
-        XRecForCausalLM.from_pretrained(folder)
 
 
 def test_a_missing_backbone_is_an_error_and_never_random(adapter_only):
@@ -304,22 +208,6 @@ def test_a_full_checkpoint_of_a_backbone_with_own_code_is_refused_by_name(own_co
         XRecForCausalLM.from_pretrained(tmp_path / "model")
 
 
-@pytest.mark.parametrize("size", ["full", "adapter"])
-@pytest.mark.parametrize("order", [("50GB", "3KB"), ("3KB", "50GB")])
-def test_a_save_over_an_older_one_leaves_the_newest_weights(tiny_xrec, tmp_path, order, size):
-    old, new = tiny_xrec(), tiny_xrec()
-    for model, shard_size in zip((old, new), order, strict=True):
-        if size == "adapter":
-            model.language_model.save_pretrained(tmp_path / "base")
-            model.config.base_model_name_or_path = str(tmp_path / "base")
-        with torch.no_grad():
-            model.user_adapter.gate_weight.normal_()
-            model.lightgcn.user_embeddings.normal_()
-        model.save_pretrained(tmp_path / "model", max_shard_size=shard_size)
-    again = XRecForCausalLM.from_pretrained(tmp_path / "model")
-    assert all(torch.equal(value, again.state_dict()[name]) for name, value in new.state_dict().items())
-
-
 def test_a_state_dict_that_is_passed_is_saved_whole_and_left_alone(tiny_xrec, tmp_path):
     model = tiny_xrec()
     state = {name: value * 2 for name, value in model.state_dict().items()}
@@ -330,39 +218,6 @@ def test_a_state_dict_that_is_passed_is_saved_whole_and_left_alone(tiny_xrec, tm
     assert all(torch.equal(state[name], value) for name, value in again.state_dict().items())
 
 
-def test_a_changed_backbone_is_not_lost_in_an_adapter_sized_checkpoint(adapter_only, tmp_path):
-    _, folder = adapter_only
-    model = XRecForCausalLM.from_pretrained(folder)
-    model.to(torch.bfloat16).to(torch.float32).save_pretrained(tmp_path / "rounded")
-    with torch.no_grad():
-        model.language_model.model.layers[1].mlp.up_proj.weight.mul_(1.1)
-    with pytest.raises(ValueError, match=r"1 parameters, such as model.layers.1.mlp.up_proj.weight.*=None to save it whole"):
-        model.save_pretrained(tmp_path / "again")
-    model.config.base_model_name_or_path = None
-    model.save_pretrained(tmp_path / "whole")
-    torch.testing.assert_close(logits(XRecForCausalLM.from_pretrained(tmp_path / "whole")), logits(model))
-
-
-@pytest.mark.parametrize("tied", [False, True])
-def test_rows_of_added_tokens_are_in_the_adapter_file(tmp_path, tied):
-    sizes = {"vocab_size": 110, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4}
-    LlamaForCausalLM(LlamaConfig(**sizes, tie_word_embeddings=tied)).save_pretrained(tmp_path / "base")
-    model = XRecForCausalLM.from_backbone(str(tmp_path / "base"), user_token_id=104, item_token_id=105, collaborative_dim=8)
-    model.resize_token_embeddings(115, mean_resizing=False)
-    torch.nn.init.normal_(model.get_input_embeddings().weight[110:])
-    prompt = torch.tensor([[1, 9, 104, 112, 105, 114, 31]])
-    embeds = {"user_embeds": torch.randn(1, 8), "item_embeds": torch.randn(1, 8)}
-    with torch.no_grad():
-        wanted = model(prompt, **embeds).logits
-    for place in ("once", "twice"):
-        model.save_pretrained(tmp_path / place)
-        saved = load_file(tmp_path / place / "model.safetensors")
-        assert saved["added_tokens.embedding"].shape == saved["added_tokens.head"].shape == (5, 32)
-        model = XRecForCausalLM.from_pretrained(tmp_path / place)
-        with torch.no_grad():
-            torch.testing.assert_close(model(prompt, **embeds).logits, wanted)
-
-
 def test_the_callers_configuration_stays_as_it_is(adapter_only):
     _, folder = adapter_only
     config = AutoConfig.from_pretrained(folder)
@@ -371,12 +226,8 @@ def test_the_callers_configuration_stays_as_it_is(adapter_only):
     assert config.num_users == 5
 
 
-@pytest.mark.parametrize("size", ["full", "adapter"])
-def test_generation_settings_are_the_checkpoints_own(tiny_xrec, tmp_path, size):
-    model = tiny_xrec()
-    if size == "adapter":
-        model.language_model.save_pretrained(tmp_path / "base")
-        model.config.base_model_name_or_path = str(tmp_path / "base")
+def test_generation_settings_are_the_checkpoints_own(tiny_xrec, tmp_path, sized):
+    model = sized(tiny_xrec())
     model.generation_config.max_new_tokens, model.generation_config.suppress_tokens = 77, None
     model.save_pretrained(tmp_path / "model")
     found = XRecForCausalLM.from_pretrained(tmp_path / "model").generation_config
@@ -394,10 +245,3 @@ def test_overrides_are_validated(adapter_only):
 def test_variants_are_refused(tiny_xrec, tmp_path):
     with pytest.raises(ValueError, match="expected no variant, found 'fp16'"):
         tiny_xrec().save_pretrained(tmp_path, variant="fp16")
-
-
-def test_tables_are_in_single_precision_like_the_adapters(tiny_xrec, tmp_path):
-    tiny_xrec().to(torch.bfloat16).save_pretrained(tmp_path)
-    model = XRecForCausalLM.from_pretrained(tmp_path, dtype=torch.bfloat16)
-    assert {t.dtype for t in model.lightgcn.state_dict().values()} == {torch.float32}
-    assert model.user_adapter.gate_weight.dtype == torch.float32

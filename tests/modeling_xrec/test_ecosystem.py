@@ -7,6 +7,8 @@ from transformers import AutoModelForCausalLM, TextStreamer
 
 from modeling_xrec import XRecForCausalLM
 
+from .conftest import beside_its_base
+
 PROMPT = torch.tensor([[1, 9, 104, 12, 105, 30, 31], [1, 104, 8, 9, 10, 105, 40]])
 IDS = {"user_ids": torch.tensor([0, 3]), "item_ids": torch.tensor([2, 6])}
 OTHER_USERS = {**IDS, "user_ids": torch.tensor([1, 4])}
@@ -53,12 +55,16 @@ def test_lora_on_top_trains_saves_loads_and_merges(family, xrec_over, tmp_path):
     assert isinstance(merged, XRecForCausalLM)
     torch.testing.assert_close(logits(merged), after, **CLOSE)
     assert (logits(merged, **OTHER_USERS) - after).abs().max() > 1e-3
+    merged.config.base_model_name_or_path = "somewhere"
+    with pytest.raises(ValueError, match="the backbone has changed since it was loaded"):
+        merged.save_pretrained(tmp_path / "adapter-sized")
+    merged.config.base_model_name_or_path = None
+    merged.save_pretrained(tmp_path / "whole")
+    torch.testing.assert_close(logits(XRecForCausalLM.from_pretrained(tmp_path / "whole")), after, **CLOSE)
 
 
 def test_offloaded_backbones_give_the_same_logits(xrec_over, tmp_path):
-    model = xrec_over("llama-grouped")
-    model.language_model.save_pretrained(tmp_path / "base")
-    model.config.base_model_name_or_path = str(tmp_path / "base")
+    model = beside_its_base(xrec_over("llama-grouped"), tmp_path)
     model.save_pretrained(tmp_path / "model")
     places = {"model.embed_tokens": "cpu", "model.layers.0": "cpu", "model.layers.1": "disk", "model.norm": "cpu",
               "model.rotary_emb": "cpu", "lm_head": "disk"}  # fmt: skip
@@ -122,8 +128,7 @@ def test_quantised_backbones_hear_the_signal(family, size, kind, xrec_over, tmp_
 
     model = xrec_over(family)
     if size == "adapter":
-        model.language_model.save_pretrained(tmp_path / "base")
-        model.config.base_model_name_or_path = str(tmp_path / "base")
+        beside_its_base(model, tmp_path)
     model.save_pretrained(tmp_path / "model")
     if kind == "torchao-int8":
         from torchao.quantization import Int8WeightOnlyConfig

@@ -3,7 +3,9 @@ import math
 import pytest
 import torch
 
-from xrec_training.ranking import GroupedEdges, best_items, ranking_metrics
+from modeling_xrec.bipartite_graph import GroupedEntries
+from modeling_xrec.recommending import BLOCK_BYTES
+from xrec_training.ranking import best_items, ranking_metrics
 
 
 def plain_metrics(users, items, known, held_out, k):
@@ -82,7 +84,7 @@ def test_the_most_popular_items_are_the_least_novel():
 def test_a_user_with_every_item_gets_none_and_finds_nothing():
     known, held_out = torch.tensor([[0, 0, 0, 1], [0, 1, 2, 0]]), torch.tensor([[0, 1], [2, 1]])
     users, items = torch.ones(2, 1), torch.tensor([[1.0], [3.0], [2.0]])
-    lists = best_items(lambda part: users[part] @ items.T, torch.arange(2), GroupedEdges(known, 2), 3, k=5)
+    lists = best_items(lambda part: users[part] @ items.T, torch.arange(2), GroupedEntries.of_edges(*known, 2), 3, k=5)
     assert lists.tolist() == [[-1] * 5, [1, 2, -1, -1, -1]]
     found = ranking_metrics(users, items, known, held_out, k=5)
     assert found["recall@5"] == 0.5
@@ -102,6 +104,6 @@ def test_blocks_bound_the_scores_held_at_once():
         seen.append(len(part))
         return torch.zeros(len(part), 100_000)
 
-    best_items(score, users, GroupedEdges(torch.zeros(2, 1, dtype=torch.long), 400), 100_000, k=1)
-    assert max(seen) == 2**24 // 100_000
+    best_items(score, users, GroupedEntries.of_edges(*torch.zeros(2, 1, dtype=torch.long), 400), 100_000, k=1)
+    assert max(seen) == BLOCK_BYTES // 4 // 100_000
     assert sum(seen) == 400

@@ -84,6 +84,22 @@ def test_neighbours_drawn_at_random_from_the_whole_graph_do_not_teach_it(groups,
     assert ndcg_of(groups, options) < 0.8
 
 
+def test_every_layer_and_step_has_a_draw_of_its_own(groups, monkeypatch):
+    """One draw for all layers would bias paths that come back to a node."""
+    seen, original = [], sampled_encoder.propagate_sampled
+
+    def watched(*arguments):
+        seen.extend(arguments[-1])
+        return original(*arguments)
+
+    monkeypatch.setattr(sampled_encoder, "propagate_sampled", watched)
+    train, held = groups
+    fit_sampled(train, held, USERS, ITEMS, SampledOptions(dim=8, layers=3, epochs=1, batch_size=256), progress=False)
+    assert len(seen) > 6
+    draws = torch.stack(seen)
+    assert (draws.unsqueeze(0) == draws.unsqueeze(1)).float().mean(dim=2).fill_diagonal_(0).max() < 0.01
+
+
 def test_without_validation_edges_the_last_epoch_is_kept(groups):
     train, held = groups
     options = SampledOptions(dim=8, epochs=3, patience=1, batch_size=256)
