@@ -24,7 +24,7 @@ from .checkpoint_files import (
 )
 from .configuration_xrec import XRecConfig
 from .layer_injection import install_injection
-from .lightgcn import LightGCN
+from .lightgcn import LightGCN, layer_arguments
 
 BACKBONE_PREFIX, TABLES_PREFIX = "language_model.", "lightgcn."
 ADAPTER_PREFIXES = ("user_adapter.", "item_adapter.", "injection_scale")
@@ -271,7 +271,8 @@ def load_tables(model: Any, source: CheckpointSource, num_users: int, num_items:
         )
     tables = source.tensors(TABLES_NAME)
     with torch.device("meta"):
-        lightgcn = LightGCN(num_users, num_items, model.config.collaborative_dim)
+        known = model.config.layer_weights
+        lightgcn = LightGCN(num_users, num_items, model.config.collaborative_dim, **layer_arguments(known))
     expected = {name: tuple(table.shape) for name, table in lightgcn.state_dict().items()}
     found = {name: tuple(table.shape) for name, table in tables.items()}
     if expected != found:
@@ -283,6 +284,7 @@ def load_tables(model: Any, source: CheckpointSource, num_users: int, num_items:
     # In single precision, as the adapters are, whatever the model was saved in.
     lightgcn.load_state_dict({name: table.to(device, torch.float32) for name, table in tables.items()}, assign=True)
     model.set_tables(lightgcn)
+    model.config.layer_weights = known  # what was not known when the model was saved is not known now
 
 
 __all__ = ["is_adapter_key", "load_checkpoint", "names_not_saved", "save_checkpoint"]

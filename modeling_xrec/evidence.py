@@ -109,7 +109,8 @@ class Evidence:
         model: settled.
         edge_index: the graph it was settled with, `(2, edges)`. A node that `grow` added is explained by its history.
         lengths: what `to_unit_rows` returned; where the rows have length 1 and it is None, they are recovered.
-        layer_weights: alpha_0 .. alpha_L, for recovering; the model's where None. A loaded model does not know its own.
+        layer_weights: alpha_0 .. alpha_L, for recovering; the model's where None (a loaded
+            model has those of its configuration).
 
     Raises:
         ValueError: a model that is not settled, bad edges, lengths of a wrong shape, or as in `recover_lengths`.

@@ -12,7 +12,7 @@ The code that goes to the Hub needs no graph library: a published model holds E 
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -251,6 +251,11 @@ class LightGCN(nn.Module):
         return nearest_rows((self.user_embeddings if side == "user" else self.item_embeddings).detach(), ids, k)
 
 
+def layer_arguments(weights: Sequence[float] | None) -> dict[str, Any]:
+    """Arguments of `LightGCN` for given layer weights alpha_0 .. alpha_L; none where they are not known."""
+    return {} if weights is None else {"num_layers": len(weights) - 1, "aggregation": weights}
+
+
 def _check_side(side: str) -> None:
     if side not in ("user", "item"):
         raise ValueError(f"side={side!r}; expected 'user' or 'item'.")
@@ -275,4 +280,4 @@ def _weighted_sum(layers: list[torch.Tensor], weights: Sequence[float]) -> torch
     return total
 
 
-__all__ = ["LightGCN"]
+__all__ = ["LightGCN", "layer_arguments"]

@@ -19,8 +19,8 @@ from .curve import plot_curve
 from .encode_options import EncodeOptions
 from .fitting import fit
 from .graph_checkpoint import GraphCheckpoint, edges_fingerprint
-from .starts import write_catalogue
-from .tables import GRAPH_FILE, METRICS_FILE, Catalogue, read_edges, write_graph
+from .graph_folder import METRICS_FILE, table_files, write_graph
+from .tables import Catalogue, read_edges
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ def encode(
     data: Path, out: Path, options: EncodeOptions | None = None, progress: bool = True,
     *, compare: bool = False, resume: bool = False, start_from: Path | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Trains the encoder and writes `collaborative.safetensors`, `metrics.json`, `catalogue.parquet` and `curve.png`.
+    """Trains the encoder and writes the graph folder: tables, `graph.json`, `catalogue.parquet`, `metrics.json`, `curve.png`.
 
     The state of every epoch is kept in `OUT.partial` until the graph is written.
 
@@ -74,8 +74,7 @@ def encode(
         metrics["compared"] |= compare_methods(edges, shape, options.dim, options.seed, progress)
     metrics |= figures
     with atomic_folder(out) as folder:
-        write_graph(dict(model.state_dict()), folder, catalogue)
-        write_catalogue(catalogue, folder)
+        write_graph(model, folder, catalogue)
         (folder / METRICS_FILE).write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
         label, floors = "minus the training loss", {}
         if edges["validation"].shape[1]:
@@ -101,8 +100,8 @@ def _identity(
 ) -> dict[str, Any]:
     """What a run's state depends on."""
     start = None
-    if start_from is not None and (start_from / GRAPH_FILE).is_file():
-        start = hashlib.sha256((start_from / GRAPH_FILE).read_bytes()).hexdigest()
+    if start_from is not None:
+        start = [hashlib.sha256(path.read_bytes()).hexdigest() for path in table_files(start_from)]
     return asdict(options) | {
         "catalogue": catalogue.fingerprint(),
         "edges": edges_fingerprint(edges["train"], edges["validation"]),

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from transformers import AutoTokenizer, Trainer, TrainingArguments, set_seed
 
+from modeling_xrec.lightgcn import LightGCN
 from modeling_xrec.modeling_xrec import XRecForCausalLM
 from modeling_xrec.processing_xrec import XRecProcessor
 from modeling_xrec.signals import apply_signal
@@ -16,9 +17,10 @@ from xrec_dataset_builder.errors import DataError
 from xrec_dataset_builder.schema import atomic_folder
 
 from .examples import ExplanationDataset, PadCollator
+from .graph_folder import read_graph
 from .recipe import SCRATCH, Recipe
 from .scratch_backbone import ScratchOptions, scratch_backbone
-from .tables import Catalogue, read_explanations, read_graph
+from .tables import Catalogue, read_explanations
 
 logger = logging.getLogger(__name__)
 RUN_FILE = "training.json"
@@ -40,7 +42,8 @@ def train(data: Path, graph: Path, out: Path, recipe: Recipe) -> Path:
         DataError: inputs that cannot be used, or that do not belong together.
     """
     catalogue = Catalogue.read(data)
-    tables = apply_signal(read_graph(graph, catalogue), recipe.signal)
+    lightgcn = read_graph(graph, catalogue)
+    lightgcn.load_state_dict(apply_signal(dict(lightgcn.state_dict()), recipe.signal))
     explanations = {split: read_explanations(data, split) for split in ("train", "validation")}
     if explanations["train"].is_empty():
         raise DataError(f"{data}: expected training explanations, found none; build with other splits or filters")
@@ -52,7 +55,7 @@ def train(data: Path, graph: Path, out: Path, recipe: Recipe) -> Path:
             backbone = str(scratch_backbone(explanations["train"], place, options, recipe.prompt_settings()))
         processor = build_processor(backbone, recipe, catalogue)
         set_seed(recipe.trainer.get("seed", 42))
-        model = build_model(backbone, recipe, processor, tables)
+        model = build_model(backbone, recipe, processor, lightgcn)
         datasets = {
             split: ExplanationDataset(processor, table, catalogue.rows(table)) for split, table in explanations.items()
         }
@@ -81,7 +84,7 @@ def build_processor(backbone: str, recipe: Recipe, catalogue: Catalogue) -> XRec
     )
 
 
-def build_model(backbone: str, recipe: Recipe, processor: XRecProcessor, tables: dict[str, torch.Tensor]) -> XRecForCausalLM:
+def build_model(backbone: str, recipe: Recipe, processor: XRecProcessor, lightgcn: LightGCN) -> XRecForCausalLM:
     """An untrained XRec model around the backbone, with the graph's tables in place.
 
     A Hub backbone gives adapter-sized checkpoints; a local folder, which no one else has, is saved in full.
@@ -92,15 +95,13 @@ def build_model(backbone: str, recipe: Recipe, processor: XRecProcessor, tables:
         revision=recipe.revision,
         user_token_id=processor.user_token_id,
         item_token_id=processor.item_token_id,
-        collaborative_dim=tables["user_embeddings"].shape[1],
-        num_users=len(tables["user_embeddings"]),
-        num_items=len(tables["item_embeddings"]),
+        collaborative_dim=lightgcn.user_embeddings.shape[1],
         markers_per_side=recipe.markers_per_side,
         base_model_name_or_path=backbone if is_hub_id else None,
         base_model_revision=recipe.revision if is_hub_id else None,
         **recipe.model,
     )
-    model.lightgcn.load_state_dict(tables)
+    model.set_tables(lightgcn)
     return model
 
 

@@ -29,10 +29,11 @@ from xrec_dataset_builder.errors import DataError
 from xrec_dataset_builder.schema import SPLITS, atomic_folder
 
 from .encode import graph_metrics
+from .graph_folder import METRICS_FILE, write_graph
 from .ranking import ranking_metrics
 from .sampled_propagation import distinct, propagate_sampled
-from .starts import start_from_spectrum, write_catalogue
-from .tables import METRICS_FILE, Catalogue, read_edges, write_graph
+from .starts import start_from_spectrum
+from .tables import Catalogue, read_edges
 
 
 @dataclass(frozen=True)
@@ -100,8 +101,7 @@ def encode_sampled(data: Path, out: Path, options: SampledOptions | None = None,
         model.to_unit_rows()
         metrics: dict = {"epochs": len(history), "validation_curve": history, "options": asdict(options), "ranks": _ranks()}
         metrics |= graph_metrics(model, edges)
-        write_graph(dict(model.state_dict()), folder, catalogue)
-        write_catalogue(catalogue, folder)
+        write_graph(model, folder, catalogue)
         (folder / METRICS_FILE).write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     return metrics
 

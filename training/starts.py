@@ -5,14 +5,13 @@ from pathlib import Path
 import polars as pl
 import torch
 import torch.nn.functional as F
-from safetensors import safe_open
 
 from modeling_xrec.lightgcn import LightGCN
 from xrec_dataset_builder.errors import DataError
 
-from .tables import GRAPH_FILE, GRAPH_TENSORS, Catalogue
+from .graph_folder import read_any_graph
+from .tables import Catalogue
 
-CATALOGUE_FILE = "catalogue.parquet"
 ENTRY_SIZE = 0.1
 """Root mean square of a table's entries at the start: a few dozen steps of Adam at its learning rate."""
 
@@ -84,7 +83,10 @@ def start_from_graph(model: LightGCN, train: torch.Tensor, catalogue: Catalogue,
     Raises:
         DataError: no graph there, one without its catalogue, or one of another width.
     """
-    tensors, places = _earlier(graph, catalogue)
+    earlier, ids = read_any_graph(graph)
+    tensors = earlier.state_dict()
+    new_ids = {"user": catalogue.users["user_id"], "item": catalogue.items["item_id"]}
+    places = {side: _places(new_ids[side], ids[side]) for side in ids}
     width = tensors["user_embeddings"].shape[1]
     if width != model.user_embeddings.shape[1]:
         raise DataError(
@@ -110,31 +112,11 @@ def start_from_graph(model: LightGCN, train: torch.Tensor, catalogue: Catalogue,
     return counts
 
 
-def write_catalogue(catalogue: Catalogue, folder: Path) -> None:
-    """Writes the ids of the rows of a graph, `side` and `id`, from which a later graph finds them again."""
-    sides = ((catalogue.users["user_id"], "user"), (catalogue.items["item_id"], "item"))
-    pl.concat([pl.DataFrame({"id": ids}).with_columns(side=pl.lit(side)) for ids, side in sides]).write_parquet(
-        folder / CATALOGUE_FILE
-    )
-
-
-def _earlier(graph: Path, catalogue: Catalogue) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-    """Tensors of an earlier graph, and for each row of the new catalogue its row there, -1 for a new one."""
-    for name in (GRAPH_FILE, CATALOGUE_FILE):
-        if not (graph / name).is_file():
-            raise DataError(f"{graph}: expected {name}, found none; give --start-from a folder that `xrec encode` left")
-    with safe_open(graph / GRAPH_FILE, framework="pt") as file:
-        tensors = {name: file.get_tensor(name) for name in GRAPH_TENSORS}
-    ids = pl.read_parquet(graph / CATALOGUE_FILE)
-    places = {}
-    for side, new in (("user", catalogue.users["user_id"]), ("item", catalogue.items["item_id"])):
-        old = ids.filter(pl.col("side") == side).select("id").with_row_index("row")
-        if old.height != len(tensors[f"{side}_embeddings"]):
-            found = len(tensors[f"{side}_embeddings"])
-            raise DataError(f"{graph}: expected {old.height} {side} embeddings, found {found}; encode it again")
-        joined = pl.DataFrame({"id": new}).join(old, on="id", how="left", maintain_order="left")
-        places[side] = torch.from_numpy(joined["row"].cast(pl.Int64).fill_null(-1).to_numpy().copy())
-    return tensors, places
+def _places(new: pl.Series, old: pl.Series) -> torch.Tensor:
+    """For each new id its row among the old ones, -1 where it is not there, `(new,)`."""
+    rows = pl.DataFrame({"id": old}).with_row_index("row")
+    joined = pl.DataFrame({"id": new}).join(rows, on="id", how="left", maintain_order="left")
+    return torch.from_numpy(joined["row"].cast(pl.Int64).fill_null(-1).to_numpy().copy())
 
 
 def _fold_in(edges: torch.Tensor, places: torch.Tensor, table: torch.Tensor, rows: int) -> torch.Tensor:

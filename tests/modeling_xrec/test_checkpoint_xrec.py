@@ -7,7 +7,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoProcessor, LlamaConfig, LlamaForCausalLM
 
-from modeling_xrec import XRecForCausalLM, XRecModel
+from modeling_xrec import LightGCN, XRecForCausalLM, XRecModel
+from modeling_xrec.evidence import Evidence
 
 from .conftest import beside_its_base
 
@@ -48,6 +49,26 @@ def test_adapter_checkpoint_holds_our_tensors_only_and_is_completed_from_its_bas
     }  # fmt: skip
     again = AutoModelForCausalLM.from_pretrained(folder)
     torch.testing.assert_close(logits(again), logits(model), atol=1e-5, rtol=0)
+
+
+def test_a_loaded_model_knows_its_layer_weights_and_takes_scores_apart(tiny_xrec, tmp_path):
+    edges = torch.tensor([[0, 0, 1, 1, 2, 3, 3, 4], [0, 1, 1, 2, 3, 4, 6, 5]])
+    lightgcn = LightGCN(5, 7, 8, 2, (0.2, 0.3, 0.5)).requires_grad_(False)
+    lightgcn.settle(edges)
+    lightgcn.to_unit_rows()
+    model = beside_its_base(tiny_xrec(), tmp_path)
+    model.set_tables(lightgcn)
+    model.save_pretrained(tmp_path / "model")
+    again = XRecForCausalLM.from_pretrained(tmp_path / "model")
+    assert again.lightgcn.layer_weights == (0.2, 0.3, 0.5)
+    found = Evidence(again.lightgcn, edges).explain(0, 1)
+    wanted = float(lightgcn.user_embeddings[0] @ lightgcn.item_embeddings[1])
+    assert found.own + found.history_rest + sum(entry.share for entry in found.history) == pytest.approx(wanted, abs=1e-5)
+
+
+def test_layer_weights_that_nobody_gave_stay_unknown(tiny_xrec, tmp_path):
+    tiny_xrec().save_pretrained(tmp_path)
+    assert XRecForCausalLM.from_pretrained(tmp_path).config.layer_weights is None
 
 
 def test_learned_scales_are_trained_and_saved_with_the_adapters(tiny_xrec, tmp_path):

@@ -161,7 +161,7 @@ def test_lengths_are_recovered_from_the_stored_tables(aggregation):
     model = LightGCN(60, 50, 16, layers, aggregation).requires_grad_(False)
     model.settle(edges)
     lengths = model.to_unit_rows()
-    loaded = LightGCN(60, 50, 16)  # as a checkpoint is loaded: without the layer weights
+    loaded = LightGCN(60, 50, 16)  # as from an older checkpoint: without the layer weights
     loaded.load_state_dict(model.state_dict())
     for found, wanted in zip(recover_lengths(loaded, edges, model.layer_weights), lengths, strict=True):
         torch.testing.assert_close(found, wanted, atol=1e-4 * float(wanted.mean()), rtol=1e-4)

@@ -17,10 +17,11 @@ from xrec_dataset_builder.errors import DataError
 from xrec_training import fitting
 from xrec_training.cli import main
 from xrec_training.encode import EncodeOptions, encode, fit
+from xrec_training.graph_folder import read_graph
 from xrec_training.ranking import ranking_metrics
-from xrec_training.tables import Catalogue, read_edges, read_graph
+from xrec_training.tables import Catalogue, read_edges
 
-LEFT = ["catalogue.parquet", "collaborative.safetensors", "curve.png", "metrics.json"]
+LEFT = ["catalogue.parquet", "collaborative.safetensors", "curve.png", "graph.json", "metrics.json"]
 
 
 def checkerboard(users=20, items=20):
@@ -67,11 +68,11 @@ def test_encode_leaves_the_graph_and_its_figures_and_repeats_itself(tiny_data, t
 def test_the_figures_are_those_of_the_written_graph_with_training_items_masked(tiny_data, tmp_path):
     metrics = encode(tiny_data, tmp_path / "graph", EncodeOptions(dim=8, epochs=2), progress=False)
     catalogue = Catalogue.read(tiny_data)
-    tables = read_graph(tmp_path / "graph", catalogue)
+    graph = read_graph(tmp_path / "graph", catalogue)
     edges = {split: read_edges(tiny_data, split, catalogue) for split in ("train", "validation", "test")}
     popularity = torch.bincount(edges["train"][1], minlength=catalogue.items.height).float().unsqueeze(1)
     for split in ("validation", "test"):
-        found = ranking_metrics(tables["user_embeddings"], tables["item_embeddings"], edges["train"], edges[split])
+        found = ranking_metrics(graph.user_embeddings, graph.item_embeddings, edges["train"], edges[split])
         floor = ranking_metrics(torch.ones(catalogue.users.height, 1), popularity, edges["train"], edges[split])
         for name in ("recall@20", "ndcg@20", "coverage@20", "novelty@20", "users"):
             assert metrics[f"{split}_{name}"] == found[name]
@@ -99,7 +100,7 @@ def test_the_first_best_epoch_is_kept_and_patience_ends_training(monkeypatch):
 def test_a_graph_of_another_dataset_is_refused(tiny_data, tmp_path):
     encode(tiny_data, tmp_path / "graph", EncodeOptions(dim=8, epochs=1), progress=False)
     catalogue = Catalogue.read(tiny_data)
-    assert read_graph(tmp_path / "graph", catalogue)["item_embeddings"].shape == (catalogue.items.height, 8)
+    assert read_graph(tmp_path / "graph", catalogue).item_embeddings.shape == (catalogue.items.height, 8)
     other = Catalogue(catalogue.users.reverse(), catalogue.items)
     with pytest.raises(DataError, match="made from another dataset"):
         read_graph(tmp_path / "graph", other)

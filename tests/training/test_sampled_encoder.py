@@ -13,9 +13,10 @@ from safetensors.torch import load_file
 
 from xrec_dataset_builder.errors import DataError
 from xrec_training import sampled_encoder
+from xrec_training.graph_folder import read_graph
 from xrec_training.ranking import ranking_metrics
 from xrec_training.sampled_encoder import SampledOptions, encode_sampled, fit_sampled, main
-from xrec_training.tables import Catalogue, read_graph
+from xrec_training.tables import Catalogue
 
 USERS, ITEMS, GROUPS = 240, 120, 6
 SMALL = {"dim": 8, "epochs": 2, "neighbours": 3, "batch_size": 101, "negatives": 16}
@@ -112,7 +113,7 @@ def test_leaves_a_graph_folder_like_the_full_encoder(tiny_data, tmp_path, capsys
     assert main([str(tiny_data), "--out", str(tmp_path / "graph"), *settings(**SMALL)]) == 0
     assert "test       recall@20" in capsys.readouterr().out
     catalogue = Catalogue.read(tiny_data)
-    tensors = read_graph(tmp_path / "graph", catalogue)
+    tensors = read_graph(tmp_path / "graph", catalogue).state_dict()
     assert tensors["user_embeddings"].shape == (catalogue.users.height, 8)
     lengths = tensors["item_embeddings"].norm(dim=1)
     torch.testing.assert_close(lengths[lengths > 0], torch.ones_like(lengths[lengths > 0]))

@@ -10,8 +10,9 @@ from modeling_xrec.bipartite_graph import normalized_adjacency
 from xrec_dataset_builder.build import build
 from xrec_dataset_builder.errors import DataError
 from xrec_training.encode import EncodeOptions, encode
-from xrec_training.starts import ENTRY_SIZE, spectrum, start_from_graph, start_from_spectrum, write_catalogue
-from xrec_training.tables import Catalogue, write_graph
+from xrec_training.graph_folder import write_graph
+from xrec_training.starts import ENTRY_SIZE, spectrum, start_from_graph, start_from_spectrum
+from xrec_training.tables import Catalogue
 
 
 def edges(users=30, items=20, count=200):
@@ -30,8 +31,7 @@ def graph_of(folder, users, items, train, dim=4):
     model.settle(train)
     model.to_unit_rows()
     folder.mkdir()
-    write_graph(dict(model.state_dict()), folder, catalogue_of(users, items))
-    write_catalogue(catalogue_of(users, items), folder)
+    write_graph(model, folder, catalogue_of(users, items))
     return model
 
 
@@ -80,7 +80,10 @@ def test_an_earlier_graph_that_cannot_be_used_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"expected collaborative.safetensors, found none"):
         start_from_graph(LightGCN(1, 1, 4), train, catalogue, tmp_path)
     tensors = load_file(tmp_path / "old" / "collaborative.safetensors")
-    save_file(tensors | {"user_embeddings": torch.ones(2, 4)}, tmp_path / "old" / "collaborative.safetensors")
+    save_file(
+        tensors | dict.fromkeys(("user_embeddings", "user_fold_in"), torch.ones(2, 4)),
+        tmp_path / "old" / "collaborative.safetensors",
+    )
     with pytest.raises(DataError, match="expected 1 user embeddings, found 2"):
         start_from_graph(LightGCN(1, 1, 4), train, catalogue, tmp_path / "old")
 
