@@ -10,6 +10,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "bpr": {"layers": 3, "aggregation": "mean", "epochs": 60, "learning_rate": 0.01},
 }
 """By objective. The layer weights belong to the number of layers beside them; with another number it is the mean."""
+WIDTH_OF_LEARNING_RATES = 64
 
 LayerWeights = Literal["mean", "sum"] | list[float]
 STARTS = ("spectral", "random")
@@ -34,7 +35,8 @@ class EncodeOptions:
         batch_size: users a step for the softmax (2,048), edges a step for BPR (8,192), fewer in a small graph; every step
             propagates over the whole graph.
         negatives: items drawn at random every step to stand for all in the softmax. All up to 50,000 items, 16,384 beyond.
-        learning_rate: of Adam at the first step; it falls to 0 along a half cosine.
+        learning_rate: of Adam at the first step; it falls to 0 along a half cosine. For the softmax 0.03 up to 64 dimensions,
+            0.03 (64 / dim)^(3/4) beyond: more columns of a spectral start carry little, and large steps drown them. 0.01 for BPR.
         temperature: of the softmax, in units of the cosine; at least 0.02.
         popularity_exponent: items weigh in the softmax's sum by their popularity to the power of minus this; above 0,
             popular items are held down less.
@@ -77,6 +79,9 @@ class EncodeOptions:
         """The same options with the objective's defaults in place of None, but for batch size and negatives."""
         found = {name: value for name, value in asdict(self).items() if value is not None}
         defaults = DEFAULTS[self.objective]
+        if self.objective == "softmax":
+            rate = defaults["learning_rate"] * min(1.0, WIDTH_OF_LEARNING_RATES / self.dim) ** 0.75
+            defaults = defaults | {"learning_rate": rate}
         if found.get("layers", defaults["layers"]) != defaults["layers"]:
             defaults = defaults | {"aggregation": "mean"}
         return replace(self, **(defaults | found))

@@ -137,6 +137,12 @@ def test_layers_and_their_weights_come_from_the_objective():
     assert EncodeOptions(aggregation="sum").layer_weights() == "sum"
 
 
+def test_the_learning_rate_falls_with_the_width_and_may_be_given():
+    assert [EncodeOptions(dim=dim).completed().learning_rate for dim in (16, 64, 1024)] == pytest.approx([0.03, 0.03, 0.00375])
+    assert EncodeOptions(dim=256, learning_rate=0.5).completed().learning_rate == 0.5
+    assert EncodeOptions(dim=256, objective="bpr").completed().learning_rate == 0.01
+
+
 def test_a_loss_that_is_not_finite_ends_training_at_that_step(monkeypatch):
     train, held = checkerboard()
     steps = []

@@ -80,10 +80,8 @@ def test_an_earlier_graph_that_cannot_be_used_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"expected collaborative.safetensors, found none"):
         start_from_graph(LightGCN(1, 1, 4), train, catalogue, tmp_path)
     tensors = load_file(tmp_path / "old" / "collaborative.safetensors")
-    save_file(
-        tensors | dict.fromkeys(("user_embeddings", "user_fold_in"), torch.ones(2, 4)),
-        tmp_path / "old" / "collaborative.safetensors",
-    )
+    more = {f"user_{part}": torch.ones(2, 4) for part in ("embeddings", "fold_in")}
+    save_file(tensors | more, tmp_path / "old" / "collaborative.safetensors")
     with pytest.raises(DataError, match="expected 1 user embeddings, found 2"):
         start_from_graph(LightGCN(1, 1, 4), train, catalogue, tmp_path / "old")
 
