@@ -36,7 +36,7 @@ class EncodeOptions:
             propagates over the whole graph.
         negatives: items drawn at random every step to stand for all in the softmax. All up to 50,000 items, 16,384 beyond.
         learning_rate: of Adam at the first step; it falls to 0 along a half cosine. For the softmax 0.03 up to 64 dimensions,
-            0.03 (64 / dim)^(3/4) beyond: more columns of a spectral start carry little, and large steps drown them. 0.01 for BPR.
+            0.03 (64 / dim)^(3/4) beyond, where large steps drown what a spectral start knows. For BPR 0.01.
         temperature: of the softmax, in units of the cosine; at least 0.02.
         popularity_exponent: items weigh in the softmax's sum by their popularity to the power of minus this; above 0,
             popular items are held down less.

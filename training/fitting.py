@@ -14,7 +14,7 @@ from xrec_dataset_builder.errors import DataError
 
 from .encode_options import FULL_SOFTMAX_ITEMS, SAMPLED_ITEMS, EncodeOptions
 from .graph_checkpoint import EncoderState, GraphCheckpoint
-from .objectives import bpr_loss, softmax_loss
+from .objectives import bpr_loss, softmax_loss, softmax_weights
 from .ranking import ranking_metrics
 from .starts import start_at_random, start_from_graph, start_from_spectrum
 from .tables import Catalogue
@@ -75,8 +75,7 @@ class _Run:
         self.model = LightGCN(*sizes, options.dim, options.layers or 0, options.layer_weights())
         self.adjacency = normalized_adjacency(train, *sizes)
         self.grouped = GroupedEntries.of_edges(train[0], train[1], sizes[0])
-        popularity = torch.bincount(train[1], minlength=sizes[1]).clamp(min=1).float()
-        self.weights = (popularity / popularity.mean()) ** -options.popularity_exponent
+        self.weights = softmax_weights(train[1], sizes[1], options.popularity_exponent)
         self.validation = _some_users(validation, options.seed)
         self.optimizer = torch.optim.Adam(self.model.parameters(), fused=True)
         self.units = train.shape[1] if options.objective == "bpr" else int(self.grouped.counts.count_nonzero())

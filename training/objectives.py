@@ -59,6 +59,21 @@ def softmax_loss(
     return (total - (users * sums).sum()) / len(places) + math.log(len(items) / len(others))
 
 
+def softmax_weights(touched: torch.Tensor, num_items: int, exponent: float) -> torch.Tensor:
+    """Weights of items in the softmax's sum: their popularity over the mean, to the power of minus `exponent`.
+
+    Args:
+        touched: the item of every training interaction, `(interactions,)`; an item without one counts as one with one.
+        num_items: number of items.
+        exponent: 0 weighs all alike; above 0, popular items are held down less.
+
+    Returns:
+        `(items,)`.
+    """
+    popularity = torch.bincount(touched, minlength=num_items).clamp(min=1).float()
+    return (popularity / popularity.mean()) ** -exponent
+
+
 class _SumOfLogSums(torch.autograd.Function):
     """Sum over rows u of count_u log sum_j w_j exp(u . j), its gradients made block by block on the way.
 

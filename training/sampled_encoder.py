@@ -29,7 +29,9 @@ from xrec_dataset_builder.errors import DataError
 from xrec_dataset_builder.schema import SPLITS, atomic_folder
 
 from .encode import graph_metrics
+from .encode_options import EncodeOptions
 from .graph_folder import METRICS_FILE, write_graph
+from .objectives import softmax_weights
 from .ranking import ranking_metrics
 from .sampled_propagation import distinct, propagate_sampled
 from .starts import start_from_spectrum
@@ -38,7 +40,9 @@ from .tables import Catalogue, read_edges
 
 @dataclass(frozen=True)
 class SampledOptions:
-    """How LightGCN is trained on sampled neighbourhoods, by cross-entropy of cosines over sampled items.
+    """How LightGCN is trained on sampled neighbourhoods, by the full encoder's softmax over sampled items.
+
+    The layers' weights are those of `xrec encode`.
 
     Args:
         neighbours: most neighbours of a node that are drawn for one layer of one step.
@@ -50,6 +54,7 @@ class SampledOptions:
         negatives: items sampled for the softmax, shared by the batch; all items where there are no more.
         learning_rate: of Adam, which moves only the rows that a step read.
         temperature: of the softmax, in units of the cosine.
+        popularity_exponent: as in `EncodeOptions`, from -1 to 1.
         seed: of tables, batches, negatives and neighbours.
     """
 
@@ -62,14 +67,16 @@ class SampledOptions:
     negatives: int = 1024
     learning_rate: float = 0.01
     temperature: float = 0.15
+    popularity_exponent: float = 0.2
     seed: int = 0
 
     def __post_init__(self) -> None:
         """Refuses values that cannot be used."""
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.name != "seed" and value <= 0:
+            if field.name not in ("seed", "popularity_exponent") and not value > 0:
                 raise DataError(f"expected --{field.name.replace('_', '-')} above 0, found {value}; choose another")
+        EncodeOptions(temperature=self.temperature, popularity_exponent=self.popularity_exponent)
 
 
 def encode_sampled(data: Path, out: Path, options: SampledOptions | None = None, progress: bool = True) -> dict:
@@ -121,7 +128,9 @@ def fit_sampled(
         epoch's number where there is no validation edge, so that the last is the best).
     """
     torch.manual_seed(options.seed)
-    model = LightGCN(num_users, num_items, options.dim, options.layers).requires_grad_(False)
+    layer_weights = EncodeOptions(layers=options.layers).layer_weights()
+    model = LightGCN(num_users, num_items, options.dim, options.layers, layer_weights).requires_grad_(False)
+    weights = softmax_weights(train[1], num_items, options.popularity_exponent)
     adjacency = normalized_adjacency(train, num_users, num_items)
     if _rank() == 0:
         start_from_spectrum(model, adjacency)
@@ -136,7 +145,7 @@ def fit_sampled(
     for epoch in bar:
         for batch in torch.randperm(train.shape[1], generator=generator).split(options.batch_size):
             if len(batch) >= _ranks():
-                _step(table, adjacency, train[:, batch], model, options, optimizer, generator)
+                _step(table, adjacency, train[:, batch], model, options, optimizer, generator, weights)
         score = float(epoch)
         if _rank() == 0 and validation.shape[1]:
             score = _validation_score(model, table, adjacency, train, validation)
@@ -159,6 +168,7 @@ def _step(
     options: SampledOptions,
     optimizer: torch.optim.Optimizer,
     generator: torch.Generator,
+    weights: torch.Tensor,
 ) -> None:
     """One optimiser step on a batch of edges `(2, batch)`, of which this rank takes every `ranks`-th."""
     sampled = torch.randperm(model.num_items, generator=generator)[: options.negatives]
@@ -167,7 +177,10 @@ def _step(
     targets, places = distinct(torch.cat([users, items + model.num_users, sampled + model.num_users]), len(table))
     rows = propagate_sampled(table, adjacency, targets, model.layer_weights, options.neighbours, shifts)
     ours, theirs, others = (F.embedding(place, rows) for place in places.split([len(users), len(items), len(sampled)]))
-    loss = sampled_softmax_loss(ours, theirs, others, items.unsqueeze(1) == sampled, options.temperature)
+    same = items.unsqueeze(1) == sampled
+    loss = sampled_softmax_loss(
+        ours, theirs, others, same, options.temperature, weights[items], weights[sampled], model.num_items
+    )
     if not loss.isfinite():
         raise DataError(f"the encoder's loss is {loss.item()}; lower --learning-rate")
     optimizer.zero_grad()
@@ -179,24 +192,35 @@ def _step(
 
 
 def sampled_softmax_loss(
-    users: torch.Tensor, positives: torch.Tensor, negatives: torch.Tensor, same: torch.Tensor, temperature: float
-) -> torch.Tensor:
-    """Cross-entropy of the touched item against itself and items drawn at random, by cosine over a temperature.
+    users: torch.Tensor, positives: torch.Tensor, negatives: torch.Tensor, same: torch.Tensor, temperature: float,
+    own_weights: torch.Tensor, weights: torch.Tensor, num_items: int,
+) -> torch.Tensor:  # fmt: skip
+    """Cross-entropy of the touched item against all items, of which some are drawn at random to stand for the others.
+
+    What `softmax_loss` of the full encoder is, an interaction at a time; equal to it where all items are drawn. With s the
+    cosine over T, n_u the drawn items other than the touched i, and w the items' weights:
+
+        mean over (u, i) of log (w_i exp s(u, i) + (|I| - 1) / n_u * sum over drawn j of w_j exp s(u, j)) - s(u, i)
 
     Args:
         users: propagated embeddings `(batch, d)`.
         positives: of the item each user touched, `(batch, d)`.
-        negatives: of items shared by the batch, `(items, d)`.
-        same: where a negative is the touched item itself, `(batch, items)`; left out of the sum.
-        temperature: divisor of the cosine, > 0.
+        negatives: of drawn items shared by the batch, `(drawn, d)`.
+        same: where a drawn item is the touched one itself, `(batch, drawn)`; left out of the sum.
+        temperature: T, divisor of the cosine, > 0.
+        own_weights: w of the touched items, `(batch,)`.
+        weights: w of the drawn items, `(drawn,)`.
+        num_items: all items |I|.
 
     Returns:
         Mean over the batch, a scalar.
     """
     users, positives, negatives = (F.normalize(rows, dim=1) for rows in (users, positives, negatives))
-    own = (users * positives).sum(dim=1, keepdim=True)
-    others = (users @ negatives.T).masked_fill(same, float("-inf"))
-    return F.cross_entropy(torch.cat([own, others], dim=1) / temperature, torch.zeros(len(users), dtype=torch.long))
+    own = (users * positives).sum(dim=1, keepdim=True) / temperature
+    stand_for = (num_items - 1) / (len(negatives) - same.sum(dim=1, keepdim=True)).clamp(min=1)
+    others = (users @ negatives.T / temperature + weights.log() + stand_for.log()).masked_fill(same, float("-inf"))
+    total = torch.cat([own + own_weights.log().unsqueeze(1), others], dim=1).logsumexp(dim=1)
+    return (total - own.squeeze(1)).mean()
 
 
 def _validation_score(

@@ -14,8 +14,9 @@ from safetensors.torch import load_file
 from xrec_dataset_builder.errors import DataError
 from xrec_training import sampled_encoder
 from xrec_training.graph_folder import read_graph
+from xrec_training.objectives import softmax_loss
 from xrec_training.ranking import ranking_metrics
-from xrec_training.sampled_encoder import SampledOptions, encode_sampled, fit_sampled, main
+from xrec_training.sampled_encoder import SampledOptions, encode_sampled, fit_sampled, main, sampled_softmax_loss
 from xrec_training.tables import Catalogue
 
 USERS, ITEMS, GROUPS = 240, 120, 6
@@ -83,6 +84,25 @@ def test_neighbours_drawn_at_random_from_the_whole_graph_do_not_teach_it(groups,
     monkeypatch.setattr(sampled_encoder, "propagate_sampled", broken)
     options = SampledOptions(dim=8, epochs=4, batch_size=256, negatives=64, learning_rate=0.03, neighbours=4)
     assert ndcg_of(groups, options) < 0.8
+
+
+def test_with_all_items_drawn_the_loss_is_the_full_encoders():
+    torch.manual_seed(0)
+    users, items, weights = torch.randn(5, 4), torch.randn(9, 4), torch.rand(9) + 0.1
+    places, touched = torch.tensor([0, 0, 1, 2, 3, 3, 3, 4]), torch.tensor([3, 1, 0, 8, 7, 6, 2, 2])
+    drawn = torch.randperm(9)
+    arguments = (
+        users[places],
+        items[touched],
+        items[drawn],
+        touched.unsqueeze(1) == drawn,
+        0.2,
+        weights[touched],
+        weights[drawn],
+        9,
+    )
+    wanted = softmax_loss(users, items, places, touched, 0.2, weights=weights)
+    torch.testing.assert_close(sampled_softmax_loss(*arguments), wanted)
 
 
 def test_every_layer_and_step_has_a_draw_of_its_own(groups, monkeypatch):
