@@ -84,7 +84,7 @@ def test_the_first_best_epoch_is_kept_and_patience_ends_training(monkeypatch):
     scores, states = iter([0.1, 0.3, 0.3, 0.2, 0.9]), []
 
     def score(run):
-        states.append({name: value.clone() for name, value in run.model.state_dict().items()})
+        states.append({name: value.clone() for name, value in run.averaged.module.state_dict().items()})
         return next(scores)
 
     monkeypatch.setattr(fitting._Run, "_score", score)
