@@ -10,14 +10,15 @@ import polars as pl
 
 from .card import write_card
 from .errors import DataError
-from .leaks import LeakReport, leak_report
-from .prepare import Prepared, PrepareOptions, prepare
+from .leaks import LeakReport, check_cold, leak_report, straddling_report
+from .near_duplicates import near_copies
+from .prepare import Chosen, PrepareOptions, choose, judge, split_counts
 from .schema import (
+    COLD_SPLITS,
     EXPLANATIONS,
     INTERACTIONS,
     ITEMS,
     RAW_ITEMS,
-    REVIEWS,
     SPLITS,
     USERS,
     DatasetFolder,
@@ -27,16 +28,19 @@ from .schema import (
     write_json,
     write_table,
 )
-from .sources import SOURCES, RawData
-from .table import TableFiles, read_explained, read_raw
+from .source_names import source_names
+from .sources import RAW_ITEM_COLUMNS, Batches, clean_items, find_reader, in_batches
+from .spool import Spool, review_batches
+from .table import TableFiles, raw_batches, read_explained
+from .table_files import TableOptions
 
 if TYPE_CHECKING:
     from .synthetic import World
 
 logger = logging.getLogger(__name__)
 
-SOURCE_NAMES = ("synthetic", *SOURCES, "table")
-"""What `build` can read."""
+JUDGED = 50_000
+"""Rows of the built-in world that are looked at a time."""
 
 FORMAT = 1
 """Version of the folder's layout, written to build.json."""
@@ -76,23 +80,27 @@ def build(
     skip_bad_rows: bool = False,
     repair_leaks: bool = False,
     world: Mapping[str, int] | None = None,
+    table: TableOptions | None = None,
 ) -> None:
     """Build a dataset folder; nothing is left behind when it fails.
 
+    Reviews are read in batches and wait on disk, in the folder that is being made, until it is known which of them stay.
+
     Args:
-        source: one of `SOURCE_NAMES`.
+        source: one of `source_names.source_names()`.
         out: the folder to make; absent or empty.
         inputs: the source's files; none for `synthetic`.
         options: filters and split; the defaults of `PrepareOptions`.
-        skip_bad_rows: leave broken rows out and count them; for raw reviews.
+        skip_bad_rows: leave broken rows out and count them; for raw reviews and tables without explanations.
         repair_leaks: take explanation pairs out of the graph when they leak; for `table`.
         world: `users`, `items` and `interactions` of the built-in world, where they differ from its defaults.
+        table: how the tables of source `table` name their columns and write their times.
 
     Raises:
         DataError: files or options cannot be used, or nothing is left.
         LeakError: held-out explanation pairs are training edges.
     """
-    inputs, options = inputs or Inputs(), options or PrepareOptions()
+    inputs, options, table = inputs or Inputs(), options or PrepareOptions(), table or TableOptions()
     _check_inputs(source, inputs)
     refuse_existing(out)
     about: dict[str, Any] = {
@@ -101,14 +109,25 @@ def build(
         "options": {**asdict(options), "skip_bad_rows": skip_bad_rows, "repair_leaks": repair_leaks, **(world or {})},
         "seed": options.seed,
     }
+    if table != TableOptions():
+        about["options"] |= {"columns": dict(table.columns), "timestamp_unit": table.timestamp_unit}
     with atomic_folder(out) as root:
         folder = DatasetFolder(root)
         if source == "table" and inputs.explanations is not None:
-            about |= _write_explained(folder, _table_files(inputs), options, repair_leaks)
+            about |= _write_explained(folder, _table_files(inputs), options, repair_leaks, table)
             _finish(folder, about, inputs)
             return
-        made, raw = _read(source, inputs, options, skip_bad_rows, world or {})
-        about |= _write_prepared(folder, raw, prepare(raw, options))
+        made: World | None = None
+        if source == "synthetic":
+            from .synthetic import generate_world
+
+            made = generate_world(seed=options.seed, **(world or {}))
+            batches = in_batches(made.raw, JUDGED)
+        elif source == "table":
+            batches = raw_batches(_table_files(inputs), table, skip_bad_rows, root / "unpacked")
+        else:
+            batches = find_reader(source).batches(inputs.reviews, inputs.items, skip_bad_rows)
+        about |= _write_reviews(folder, batches, options)
         _finish(folder, about, inputs)
         if made is not None:
             made.write_truth(folder)
@@ -116,8 +135,8 @@ def build(
 
 def _check_inputs(source: str, inputs: Inputs) -> None:
     """Refuse an unknown source, and files that the source does not read or lacks."""
-    if source not in SOURCE_NAMES:
-        raise DataError(f"expected a source among {', '.join(SOURCE_NAMES)}, found {source!r}; choose one")
+    if source not in source_names():
+        raise DataError(f"expected a source among {', '.join(source_names())}, found {source!r}; choose one")
     reads = {"synthetic": (), "table": ("interactions", "explanations", "items", "users")}.get(source, ("reviews", "items"))
     given = [role for role in ("reviews", "interactions", "explanations", "items", "users") if getattr(inputs, role)]
     for role in given:
@@ -134,52 +153,68 @@ def _table_files(inputs: Inputs) -> TableFiles:
     return TableFiles(inputs.interactions, inputs.explanations, inputs.items, inputs.users)
 
 
-def _read(
-    source: str, inputs: Inputs, options: PrepareOptions, skip_bad_rows: bool, world: Mapping[str, int]
-) -> tuple["World | None", RawData]:
-    if source == "synthetic":
-        from .synthetic import generate_world
-
-        made = generate_world(seed=options.seed, **world)
-        return made, made.raw
-    if source == "table":
-        return None, read_raw(_table_files(inputs))
-    raw = SOURCES[source].read(inputs.reviews, inputs.items, skip_bad_rows)
-    if raw.skipped_rows or raw.skipped_items:
-        logger.warning("left out %d broken review rows, %d broken item rows", raw.skipped_rows, raw.skipped_items)
-    return None, raw
-
-
-def _write_prepared(folder: DatasetFolder, raw: RawData, prepared: Prepared) -> dict[str, Any]:
-    reviews = prepared.reviews
-    items = reviews.select(pl.col("item_id").unique()).sort("item_id")
-    described = items.join(raw.items, on="item_id", how="left", maintain_order="left").with_columns(
-        pl.col("title", "description").fill_null("")
-    )
-    users = reviews.select(pl.col("user_id").unique()).sort("user_id").with_columns(user_profile=pl.lit(""))
-    _write_interactions(folder, reviews)
+def _write_reviews(folder: DatasetFolder, batches: Batches, options: PrepareOptions) -> dict[str, Any]:
+    spool = Spool(folder.root / "spool")
+    for rows in batches.reviews:
+        spool.add(rows, judge(rows, options))
+    keys = spool.keys()
+    if "split" in keys.columns and (options.cold_users or options.cold_items):
+        raise DataError("expected no --cold-users and no --cold-items beside a split column, found one; drop the column")
+    tally = batches.review_tally
+    chosen = choose(keys, options, tally.read, tally.skipped)
+    pairs = keys.drop("verdict", "split", strict=False)[chosen.rows].with_columns(split=chosen.split)
+    del keys
+    _write_interactions(folder, pairs)
+    counts = chosen.counts | split_counts(pairs) | _write_items(folder, batches, pairs)
+    users = pairs.select(pl.col("user_id").unique()).sort("user_id").with_columns(user_profile=pl.lit(""))
     write_table(users, folder.users, USERS)
-    write_table(described.with_columns(item_profile=pl.lit("")), folder.items, ITEMS)
-    write_table(reviews, folder.reviews, REVIEWS)
-    write_table(described, folder.raw_items, RAW_ITEMS)
-    counts = prepared.counts | {
-        "items_skipped": raw.skipped_items,
-        "items_without_title": described.filter(pl.col("title") == "").height,
-        "unknown_items_in_metadata": raw.items.join(items, on="item_id", how="anti").height,
-    }
-    train, held_out = (reviews.filter((pl.col("split") == "train") == is_train) for is_train in (True, False))
+    _write_texts(folder, spool, chosen, counts)
+    if tally.skipped or batches.item_tally.skipped:
+        logger.warning("left out %d broken review rows, %d broken item rows", tally.skipped, batches.item_tally.skipped)
+    train, held_out = (pairs.filter((pl.col("split") == "train") == is_train) for is_train in (True, False))
     report = leak_report(train, held_out)
     report.check()
-    return _about(counts, report)
+    check_cold(pairs)
+    return _about(counts, report) | {"straddling_reviews": straddling_report(counts["straddling_training_reviews"])}
 
 
-def _write_explained(folder: DatasetFolder, files: TableFiles, options: PrepareOptions, repair_leaks: bool) -> dict[str, Any]:
-    if options.k_core > 1 or options.min_rating is not None:
+def _write_texts(folder: DatasetFolder, spool: Spool, chosen: Chosen, counts: dict[str, int]) -> None:
+    spool.write(chosen, folder.reviews)
+    spool.remove()
+    without = pl.scan_parquet(folder.reviews).select((pl.col("review") == "").sum()).collect(engine="streaming")
+    counts["without_text"] = int(without.item())
+    counts["straddling_training_reviews"] = int(near_copies(lambda: review_batches(folder.reviews)).sum())
+
+
+def _write_items(folder: DatasetFolder, batches: Batches, pairs: pl.DataFrame) -> dict[str, int]:
+    """Write the items that occur, and count those of the metadata that do not."""
+    items = pairs.select(pl.col("item_id").unique()).sort("item_id")
+    known, unknown = [pl.DataFrame(schema=RAW_ITEM_COLUMNS)], [pl.DataFrame(schema={"item_id": pl.String})]
+    for rows in batches.items:
+        known.append(rows.join(items, on="item_id", how="semi", maintain_order="left"))
+        unknown.append(rows.select("item_id").join(items, on="item_id", how="anti").unique())
+    described = items.join(clean_items(pl.concat(known)), on="item_id", how="left", maintain_order="left").with_columns(
+        pl.col("title", "description").fill_null("")
+    )
+    write_table(described.with_columns(item_profile=pl.lit("")), folder.items, ITEMS)
+    write_table(described, folder.raw_items, RAW_ITEMS)
+    return {
+        "items_skipped": batches.item_tally.skipped,
+        "items_without_title": described.filter(pl.col("title") == "").height,
+        "unknown_items_in_metadata": pl.concat(unknown)["item_id"].n_unique(),
+    }
+
+
+def _write_explained(
+    folder: DatasetFolder, files: TableFiles, options: PrepareOptions, repair_leaks: bool, table: TableOptions
+) -> dict[str, Any]:
+    plain = PrepareOptions(split=options.split, fractions=options.fractions, seed=options.seed)
+    if options != plain:
         raise DataError(
-            "expected no --k-core and no --min-rating beside --explanations, whose pairs they would take apart, found "
-            "one; filter the tables first"
+            "expected no --k-core and no --min-rating beside --explanations, whose pairs they would take apart, nor any other "
+            "filter, found one; filter the tables first"
         )
-    tables = read_explained(files, options, repair_leaks)
+    tables = read_explained(files, options, repair_leaks, table)
     _write_interactions(folder, tables.interactions)
     for split in SPLITS:
         write_table(tables.explanations.filter(pl.col("split") == split), folder.explanations(split), EXPLANATIONS)
@@ -190,7 +225,8 @@ def _write_explained(folder: DatasetFolder, files: TableFiles, options: PrepareO
 
 
 def _write_interactions(folder: DatasetFolder, pairs: pl.DataFrame) -> None:
-    for split in SPLITS:
+    cold = [split for split in COLD_SPLITS if (pairs["split"] == split).any()]
+    for split in (*SPLITS, *cold):
         write_table(pairs.filter(pl.col("split") == split), folder.interactions(split), INTERACTIONS)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from .schema import SPLITS, DatasetFolder
+from .schema import COLD_SPLITS, SPLITS, DatasetFolder
 
 CONFIGS = {
     "explanations": SPLITS,
@@ -30,14 +30,22 @@ def write_card(folder: DatasetFolder, build: Mapping[str, Any], beside: DatasetF
     """
     folders = [folder] if beside is None else [folder, beside]
     present = [name for name, splits in CONFIGS.items() if any(_holds(place, name, splits) for place in folders)]
-    folder.card.write_text("\n".join([*_yaml(present, build), *_body(present, build)]) + "\n", encoding="utf-8")
+    splits = {name: (*CONFIGS[name], *_cold(folders, name)) for name in present}
+    folder.card.write_text("\n".join([*_yaml(splits, build), *_body(present, build)]) + "\n", encoding="utf-8")
+
+
+def _cold(folders: list[DatasetFolder], config: str) -> list[str]:
+    """The cold splits that a config has beside the usual three."""
+    if CONFIGS[config] != SPLITS:
+        return []
+    return [split for split in COLD_SPLITS if any(_holds(place, config, (split,)) for place in folders)]
 
 
 def _holds(folder: DatasetFolder, config: str, splits: tuple[str, ...]) -> bool:
     return all((folder.root / "data" / config / f"{ONE_FILE.get(config, split)}.parquet").is_file() for split in splits)
 
 
-def _yaml(present: list[str], build: Mapping[str, Any]) -> list[str]:
+def _yaml(present: Mapping[str, tuple[str, ...]], build: Mapping[str, Any]) -> list[str]:
     lines = ["---", f"license: {'cc0-1.0' if build['source'] == 'synthetic' else 'unknown'}"]
     lines += ["tags:", "- recommendation", "- explainable-recommendation", "configs:"]
     for name in present:
@@ -45,7 +53,7 @@ def _yaml(present: list[str], build: Mapping[str, Any]) -> list[str]:
         if name == "explanations":
             lines.append("  default: true")
         lines.append("  data_files:")
-        for split in CONFIGS[name]:
+        for split in present[name]:
             lines += [f"  - split: {split}", f"    path: data/{name}/{ONE_FILE.get(name, split)}.parquet"]
     return [*lines, "---"]
 
@@ -54,11 +62,12 @@ def _body(present: list[str], build: Mapping[str, Any]) -> list[str]:
     counts = build["counts"]
     lines = ["", f"# Explained recommendations from `{build['source']}`", ""]
     lines += [f"{counts['users']:,} users, {counts['items']:,} items, {counts['kept']:,} interactions."]
-    lines += ["", "| | train | validation | test |", "|---|---|---|---|"]
-    lines.append(_row("interactions", counts, ""))
+    splits = [*SPLITS, *(split for split in COLD_SPLITS if split in counts)]
+    lines += ["", f"| | {' | '.join(splits)} |", "|---" * (len(splits) + 1) + "|"]
+    lines.append(_row("interactions", counts, "", splits))
     explained = counts if "explanations_train" in counts else (build.get("distillation") or {}).get("counts", {})
     if "explanations" in present and explained:
-        lines.append(_row("explanations", explained, "explanations_"))
+        lines.append(_row("explanations", explained, "explanations_", splits))
     lines += ["", "```python", "from datasets import load_dataset", ""]
     if "explanations" in present:
         lines.append("explanations = load_dataset(folder)")
@@ -66,6 +75,14 @@ def _body(present: list[str], build: Mapping[str, Any]) -> list[str]:
     leak = build["leak_report"]
     lines += ["", "## Leaks", ""]
     lines.append(f"{leak['count']:,} of {leak['total']:,} held-out pairs ({100 * leak['overlap']:.1f} %) are training edges.")
+    copies = build.get("straddling_reviews")
+    if copies and copies["training_reviews"]:
+        lines.append(
+            f"{copies['training_reviews']:,} training reviews nearly repeat a held-out one (Jaccard similarity of word "
+            f"triples of at least {copies['jaccard_at_least']}): no profile and no explanation is made of them."
+        )
+    if splits != list(SPLITS):
+        lines.append("No user of `cold_user` and no item of `cold_item` has a training edge; no other split holds them.")
     published = build.get("published_leak_report")
     if published and published["count"]:
         lines.append(
@@ -78,12 +95,14 @@ def _body(present: list[str], build: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _row(title: str, counts: Mapping[str, int], prefix: str) -> str:
-    return f"| {title} | " + " | ".join(f"{counts.get(prefix + split, 0):,}" for split in SPLITS) + " |"
+def _row(title: str, counts: Mapping[str, int], prefix: str, splits: list[str]) -> str:
+    return f"| {title} | " + " | ".join(f"{counts.get(prefix + split, 0):,}" for split in splits) + " |"
 
 
 def _origin(build: Mapping[str, Any]) -> str:
     distillation = build.get("distillation")
+    if distillation and "model" in distillation:
+        return _written_by_model(distillation)
     if distillation:
         return (
             f"Written by the teacher `{distillation['teacher']}`: explanations from the review of their own pair, "
@@ -92,6 +111,21 @@ def _origin(build: Mapping[str, Any]) -> str:
     if "explanations_train" in build["counts"]:
         return "They came with the source tables."
     return "None yet: `xrec distill` writes them."
+
+
+def _written_by_model(distillation: Mapping[str, Any]) -> str:
+    counts, versions = distillation["counts"], ", ".join(f"`{version}`" for version in distillation["prompts"].values())
+    text = (
+        f"Written by the language model `{distillation['model']}` (teacher `{distillation['teacher']}`, temperature "
+        f"{distillation['temperature']:g}, seed {distillation['seed']}, prompts {versions}) and not checked by people: item "
+        "profiles from metadata and training reviews, user profiles from training reviews, explanations from the review of "
+        f"their own pair and both profiles, in at most {distillation['explanation_words']} words. Personal data that could be "
+        "told by their form were masked before the model saw them."
+    )
+    failed = [f"{counts[f'{kind}s_failed']:,} {kind.replace('_', ' ')}s" for kind in distillation["prompts"]]
+    if any(counts[f"{kind}s_failed"] for kind in distillation["prompts"]):
+        text += f" Not usable and left out: {', '.join(failed)}."
+    return text
 
 
 def _licence(build: Mapping[str, Any]) -> str:

@@ -5,8 +5,9 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 from tqdm import tqdm
@@ -16,8 +17,10 @@ from .errors import DataError
 from .extractive import Statements, explanation, item_profile, statements, user_profile
 from .leaks import check_profile_sources, straddling
 from .schema import (
+    COLD_SPLITS,
     EXPLANATIONS,
     ITEMS,
+    PROVENANCE,
     RAW_ITEMS,
     REVIEWS,
     SPLITS,
@@ -29,10 +32,12 @@ from .schema import (
     write_table,
 )
 
-logger = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from .ask_options import AskOptions
+    from .teacher import Teacher
+    from .teaching import TeachOptions
 
-TEACHERS = ("extractive",)
-"""What can write profiles and explanations."""
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -44,70 +49,105 @@ class DistilledTables:
         items: the columns of `schema.ITEMS`.
         explanations: the columns of `schema.EXPLANATIONS` and `split`.
         counts: what was made, and what was left out and why.
+        about: how it was made, for build.json.
+        provenance: the columns of `schema.PROVENANCE`; None where no model was asked.
     """
 
     users: pl.DataFrame
     items: pl.DataFrame
     explanations: pl.DataFrame
     counts: dict[str, int]
+    about: dict[str, Any] = field(default_factory=dict)
+    provenance: pl.DataFrame | None = None
 
 
 def distill(
     data: Path,
-    teacher: str = "extractive",
+    teacher: "str | Teacher" = "extractive",
     *,
     explanation_sentences: int = 3,
     explanation_words: int = 50,
     profile_sentences: int = 2,
+    teaching: "TeachOptions | None" = None,
+    asking: "AskOptions | None" = None,
     progress: bool = True,
 ) -> bool:
     """Write profiles and explanations into a dataset folder.
 
     A pair is explained by its own review, in the split of its interaction; profiles rest on training reviews only. A
     training review whose text also stands in a held-out review is used for neither. Doing it again gives the same
-    bytes, and when it fails the folder stays as it was.
+    bytes, and when it fails the folder stays as it was, but for the journal of a model's answers, which loses none.
 
     Args:
         data: a folder made by `build`.
-        teacher: one of `TEACHERS`.
-        explanation_sentences: most sentences of an explanation.
-        explanation_words: most words of an explanation.
-        profile_sentences: most sentences of a profile.
+        teacher: `extractive`, or a model that is asked.
+        explanation_sentences: most sentences of an extracted explanation.
+        explanation_words: most words of an extracted explanation.
+        profile_sentences: most sentences of an extracted profile.
+        teaching: what a model is asked; needed with one.
+        asking: how it is asked; default options where None.
         progress: show a progress bar on standard error.
 
     Returns:
-        False when the dataset came with explanations, so that there was nothing to do; True otherwise.
+        True when the folder is complete; False when the dataset came with explanations, so that there was nothing to do,
+        or when a limit left questions unasked, so that the tables stay as they were.
 
     Raises:
-        DataError: the teacher is unknown, or the folder is not complete or holds no review text.
+        DataError: the teacher is unknown, or the folder is not complete or holds no review text, or the model stays down.
         LeakError: a held-out review fed a profile.
     """
-    if teacher not in TEACHERS:
-        raise DataError(f"expected a teacher among {', '.join(TEACHERS)}, found {teacher!r}; choose one")
+    if isinstance(teacher, str) and teacher != "extractive":
+        raise DataError(f"expected the teacher 'extractive' or a Teacher, found {teacher!r}; make one")
     limits = {"explanation_sentences": explanation_sentences, "explanation_words": explanation_words}
     limits["profile_sentences"] = profile_sentences
-    for name, limit in limits.items():
-        if limit < 1:
-            raise DataError(f"expected {name} of at least 1, found {limit}; choose another")
+    _check_limits(limits)
     folder = DatasetFolder(data)
     about = read_build(folder)
     if "published_leak_report" in about:
         logger.warning("%s: its explanations came with the source, nothing to do", data)
         return False
-    reviews = read_table(folder.reviews, REVIEWS)
-    made = make_tables(reviews, read_table(folder.raw_items, RAW_ITEMS), progress, **limits)
-    about["distillation"] = {"teacher": teacher, **limits, "counts": made.counts}
+    if isinstance(teacher, str):
+        reviews, raw_items = read_table(folder.reviews, REVIEWS), read_table(folder.raw_items, RAW_ITEMS)
+        made = make_tables(reviews, raw_items, progress, **limits)
+        made.about.update(teacher=teacher, **limits)
+    else:
+        from .lesson import Lesson
 
+        lesson = Lesson.read(folder, teacher.name, teaching)
+        taught = lesson.teach(teacher, asking, progress)
+        if taught is None:
+            return False
+        made = taught
+    _write(folder, about | {"distillation": {**made.about, "counts": made.counts}}, made)
+    return True
+
+
+def _check_limits(limits: dict[str, int]) -> None:
+    for name, limit in limits.items():
+        if limit < 1:
+            raise DataError(f"expected {name} of at least 1, found {limit}; choose another")
+
+
+def _write(folder: DatasetFolder, about: dict[str, Any], made: DistilledTables) -> None:
     def write(target: DatasetFolder) -> None:
         write_table(made.users, target.users, USERS)
         write_table(made.items, target.items, ITEMS)
-        for split in SPLITS:
+        for split in _splits(made.explanations):
             write_table(made.explanations.filter(pl.col("split") == split), target.explanations(split), EXPLANATIONS)
+        if made.provenance is not None:
+            write_table(made.provenance, target.provenance, PROVENANCE)
         write_json(about, target.build_json)
         write_card(target, about, beside=folder)
 
     _replace_files(folder, write)
-    return True
+    if made.provenance is None:
+        folder.provenance.unlink(missing_ok=True)
+
+
+def _splits(table: pl.DataFrame) -> tuple[str, ...]:
+    """The three splits, and the cold ones that occur."""
+    found = set(table["split"].unique())
+    return (*SPLITS, *(split for split in COLD_SPLITS if split in found))
 
 
 def make_tables(
@@ -133,10 +173,8 @@ def make_tables(
         DataError: no review states a reason.
         LeakError: a held-out review fed a profile.
     """
-    copied = straddling(reviews)
-    used = reviews.filter(~copied & (pl.col("review") != ""))
+    used, copied = used_reviews(reviews)
     sources = used.filter(pl.col("split") == "train")
-    check_profile_sources(sources, reviews)
     user_ids = reviews["user_id"].unique().sort().to_list()
     bar = tqdm(total=len(user_ids) + raw_items.height + used.height, desc="distill", unit="text", disable=not progress)
     with bar:
@@ -159,13 +197,45 @@ def make_tables(
     user_table, item_table = pl.DataFrame(users, schema=USERS), pl.DataFrame(items, schema=ITEMS)
     rows = used.select("user_id", "item_id", "split").with_columns(explanation=pl.Series(texts, dtype=pl.String))
     usable = rows.filter(pl.col("explanation") != "")
-    if usable.is_empty():
+    left_out = {"straddling_dropped": copied, "without_reason": rows.height - usable.height}
+    return joined_tables(reviews, left_out, usable, user_table, item_table)
+
+
+def used_reviews(reviews: pl.DataFrame) -> tuple[pl.DataFrame, int]:
+    """Return the reviews that may be used, and how many copies of held-out ones are left out.
+
+    Args:
+        reviews: the columns of `schema.REVIEWS`.
+
+    Raises:
+        LeakError: a held-out review would feed a profile.
+    """
+    copied = straddling(reviews)
+    used = reviews.filter(~copied & (pl.col("review") != ""))
+    check_profile_sources(used.filter(pl.col("split") == "train"), reviews)
+    return used, int(copied.sum())
+
+
+def joined_tables(
+    reviews: pl.DataFrame, left_out: dict[str, int], explained: pl.DataFrame, users: pl.DataFrame, items: pl.DataFrame
+) -> DistilledTables:
+    """Put explanations beside titles and profiles, and count.
+
+    Args:
+        reviews: all reviews.
+        left_out: how many rows went before, and why.
+        explained: user_id, item_id, split, explanation.
+        users: the columns of `schema.USERS`.
+        items: the columns of `schema.ITEMS`.
+
+    Raises:
+        DataError: there is no explanation.
+    """
+    if explained.is_empty():
         raise DataError("expected reviews that state a reason, found none; give a source with longer reviews")
-    joined = usable.join(user_table, on="user_id", how="left", maintain_order="left")
-    joined = joined.join(item_table, on="item_id", how="left", maintain_order="left")
-    left_out = {"straddling_dropped": int(copied.sum()), "without_reason": rows.height - usable.height}
-    counts = _counts(reviews, left_out, usable, user_table, item_table)
-    return DistilledTables(user_table, item_table, joined, counts)
+    joined = explained.join(users, on="user_id", how="left", maintain_order="left")
+    joined = joined.join(items, on="item_id", how="left", maintain_order="left")
+    return DistilledTables(users, items, joined, _counts(reviews, left_out, explained, users, items))
 
 
 def _counts(
@@ -175,7 +245,7 @@ def _counts(
         "interactions": reviews.height,
         "without_text": reviews.filter(pl.col("review") == "").height,
         **left_out,
-        **{f"explanations_{split}": usable.filter(pl.col("split") == split).height for split in SPLITS},
+        **{f"explanations_{split}": usable.filter(pl.col("split") == split).height for split in _splits(usable)},
         "users_without_profile": users.filter(pl.col("user_profile") == "").height,
         "items_without_profile": items.filter(pl.col("item_profile") == "").height,
     }

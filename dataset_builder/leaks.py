@@ -7,6 +7,7 @@ from typing import Any
 import polars as pl
 
 from .errors import DataError, LeakError
+from .near_duplicates import SHINGLE_WORDS, THRESHOLD, near_copies
 
 PAIR = ("user_id", "item_id")
 """The two columns that identify an interaction."""
@@ -39,7 +40,7 @@ class LeakReport:
             raise LeakError(
                 f"expected no explanation pair among the graph's training edges, found {self.count:,} of "
                 f"{self.total:,} ({100 * self.overlap:.1f} %); split by pair before training the graph, or build "
-                "with --repair-leaks, which takes the explanation pairs out of the graph"
+                "with --repair-leaks, which takes all explanation pairs out of the interactions"
             )
 
     def as_dict(self) -> dict[str, Any]:
@@ -109,41 +110,57 @@ def _as_ids(column: pl.Series, where: str) -> pl.Series:
     return column.cast(pl.String)
 
 
-def normalised_text() -> pl.Expr:
-    """Return the expression that reduces `review` to lower-case letters and digits, for comparing texts."""
-    letters = pl.col("review").str.to_lowercase().str.replace_all(r"[^\p{L}\p{N}]+", " ")
-    return letters.str.strip_chars()
-
-
 def straddling(reviews: pl.DataFrame) -> pl.Series:
-    """Mark the training reviews whose text also stands, word for word, in a held-out review.
+    """Mark the training reviews that a held-out review nearly repeats, so that using them would show what is tested.
+
+    Near-duplicates are what `near_duplicates` says: equal texts, case and punctuation apart, and those whose word triples
+    overlap by four fifths. Every split but `train` is held out.
 
     Args:
         reviews: a table with `review` and `split`.
 
     Returns:
-        One boolean per row; False for held-out rows and for empty texts. Case and punctuation do not count.
+        One boolean per row; False for held-out rows and for texts without a word.
     """
-    texts = reviews.select("split", text=normalised_text())
-    held_out = texts.filter((pl.col("split") != "train") & (pl.col("text") != ""))["text"].unique()
-    marked = (pl.col("split") == "train") & pl.col("text").is_in(held_out.implode())
-    return texts.select(marked.alias("straddling"))["straddling"]
+    return pl.Series("straddling", near_copies(lambda: [reviews]), dtype=pl.Boolean)
+
+
+def straddling_report(copies: int) -> dict[str, Any]:
+    """Return how many training reviews straddle the splits, with the definition that this rests on, for build.json."""
+    return {"jaccard_at_least": THRESHOLD, "shingle_words": SHINGLE_WORDS, "training_reviews": copies}
+
+
+def check_cold(pairs: pl.DataFrame) -> None:
+    """Check that no user of the split `cold_user` and no item of `cold_item` has a training edge.
+
+    Args:
+        pairs: interactions with `user_id`, `item_id` and `split`.
+
+    Raises:
+        LeakError: one has.
+    """
+    train = pairs.lazy().filter(pl.col("split") == "train")
+    for name in ("user", "item"):
+        cold = pairs.lazy().filter(pl.col("split") == f"cold_{name}").select(f"{name}_id").unique()
+        known = cold.join(train.select(f"{name}_id").unique(), on=f"{name}_id", how="semi").collect().height
+        if known:
+            raise LeakError(f"expected no training edge of a cold {name}, found {known:,} with one; build the dataset again")
 
 
 def check_profile_sources(sources: pl.DataFrame, reviews: pl.DataFrame) -> None:
-    """Check that no held-out review was read for a profile, be it the review itself or a copy of its text.
+    """Check that no held-out review was read for a profile, be it the review itself or a near-duplicate of it.
 
     Args:
         sources: the pairs whose reviews were read for profiles.
         reviews: all reviews, with `review` and `split`.
 
     Raises:
-        LeakError: a held-out review or a copy of one fed a profile.
+        LeakError: a held-out review or a near-duplicate of one fed a profile.
     """
     held_out = reviews.filter((pl.col("split") != "train") | straddling(reviews))
     report = leak_report(sources, held_out)
     if report.count:
         raise LeakError(
-            f"expected profiles made from training reviews only, found {report.count:,} held-out reviews or copies of "
-            "them among their sources; distil again from training reviews"
+            f"expected profiles made from training reviews only, found {report.count:,} held-out reviews or "
+            "near-duplicates of them among their sources; distil again from training reviews"
         )

@@ -21,6 +21,9 @@ from .errors import DataError
 SPLITS = ("train", "validation", "test")
 """The three splits, in the order in which they are written."""
 
+COLD_SPLITS = ("cold_user", "cold_item")
+"""Further test splits, there only when asked for: pairs whose user, or whose item, has no training edge at all."""
+
 INTERACTIONS: dict[str, Any] = {
     "user_id": pl.String,
     "item_id": pl.String,
@@ -51,6 +54,24 @@ REVIEWS: dict[str, Any] = {**INTERACTIONS, "review": pl.String, "split": pl.Stri
 RAW_ITEMS: dict[str, Any] = {"item_id": pl.String, "title": pl.String, "description": pl.String}
 """The raw item metadata, never published."""
 
+USER_NAMES: dict[str, Any] = {"user_id": pl.String, "name": pl.String}
+"""Names that users write under, where the source gives them; read to be masked, never published."""
+
+PROVENANCE: dict[str, Any] = {
+    "kind": pl.String,
+    "user_id": pl.String,
+    "item_id": pl.String,
+    "teacher": pl.String,
+    "model": pl.String,
+    "prompt_version": pl.String,
+    "temperature": pl.Float64,
+    "seed": pl.Int64,
+    "prompt_tokens": pl.Int64,
+    "completion_tokens": pl.Int64,
+    "request": pl.String,
+}
+"""Where each text of a teacher comes from; ids that its kind lacks are null, `request` is the hash in the journal."""
+
 
 @dataclass(frozen=True)
 class DatasetFolder:
@@ -63,7 +84,7 @@ class DatasetFolder:
     root: Path
 
     def interactions(self, split: str) -> Path:
-        """Return the path of one split's interactions."""
+        """Return the path of one split's interactions; cold splits lie beside the three others."""
         return self._split_file("interactions", split)
 
     def explanations(self, split: str) -> Path:
@@ -91,6 +112,21 @@ class DatasetFolder:
         return self.root / "private" / "items.parquet"
 
     @property
+    def user_names(self) -> Path:
+        """The names of users; absent where the source gives none."""
+        return self.root / "private" / "user_names.parquet"
+
+    @property
+    def provenance(self) -> Path:
+        """Where each text of a teacher comes from; absent where no teacher was asked."""
+        return self.root / "private" / "provenance.parquet"
+
+    @property
+    def journal(self) -> Path:
+        """The recorded answers of teachers; absent where none was asked."""
+        return self.root / "private" / "journal.sqlite"
+
+    @property
     def build_json(self) -> Path:
         """How the folder was made: source, options, counts, leak report."""
         return self.root / "build.json"
@@ -115,8 +151,8 @@ class DatasetFolder:
         return all(self.explanations(split).is_file() for split in SPLITS)
 
     def _split_file(self, config: str, split: str) -> Path:
-        if split not in SPLITS:
-            raise DataError(f"expected a split among {', '.join(SPLITS)}, found {split!r}")
+        if split not in (*SPLITS, *COLD_SPLITS):
+            raise DataError(f"expected a split among {', '.join((*SPLITS, *COLD_SPLITS))}, found {split!r}")
         return self.root / "data" / config / f"{split}.parquet"
 
 

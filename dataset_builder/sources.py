@@ -1,25 +1,22 @@
-"""Readers of raw review dumps. A reader says where a dump keeps each of our columns; everything else is shared.
+"""What every reader of raw reviews gives, and how a reader of JSON lines is declared.
 
-To add a source, write its two `Fields` and put them into `SOURCES`.
+A reader is a module named `reader_<source>.py` that defines `READER`; it is found by its name, so that adding one touches
+nothing else.
 """
 
-import gzip
 import html
-import json
-import logging
-import math
 import re
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from .errors import DataError
-
-logger = logging.getLogger(__name__)
+from .json_lines import Columns, Tally, read_batches
+from .source_names import READER_PREFIX, reader_names
 
 RAW_REVIEWS: dict[str, Any] = {
     "user_id": pl.String,
@@ -28,15 +25,15 @@ RAW_REVIEWS: dict[str, Any] = {
     "timestamp": pl.Int64,
     "review": pl.String,
 }
-"""Columns of `RawData.reviews`; rating and timestamp (seconds since 1970) may be null, a missing text is empty."""
+"""Columns of raw reviews; rating and timestamp (seconds since 1970) may be null, a missing text is empty."""
 
 RAW_ITEM_COLUMNS: dict[str, Any] = {"item_id": pl.String, "title": pl.String, "description": pl.String}
-"""Columns of `RawData.items`; a missing title or description is empty."""
+"""Columns of raw items; a missing title or description is empty."""
 
 
 @dataclass(frozen=True)
 class RawData:
-    """What a reader makes of a dump.
+    """What a reader makes of a dump that fits into memory.
 
     Args:
         reviews: one row per review that could be read, with the columns of `RAW_REVIEWS`, and `split` where the source
@@ -54,35 +51,55 @@ class RawData:
     skipped_items: int = 0
 
 
-@dataclass(frozen=True)
-class Fields:
-    """Where a JSON-lines file keeps our columns.
+@dataclass
+class Batches:
+    """What a reader makes of a dump of any size: batches in memory one at a time, and counts when they have been taken.
 
     Args:
-        keys: our column to the file's key.
-        required: the columns that must be there and not empty in every row.
-        types: our column to the polars type it has in the file.
+        reviews: batches with the columns of `RAW_REVIEWS`, and `split` where the source publishes one.
+        items: batches with the columns of `RAW_ITEM_COLUMNS`, as they stand in the file.
+        review_tally: counts of review rows.
+        item_tally: counts of item rows.
     """
 
-    keys: Mapping[str, str]
-    required: tuple[str, ...]
-    types: Mapping[str, Any]
+    reviews: Iterator[pl.DataFrame]
+    items: Iterator[pl.DataFrame]
+    review_tally: Tally = field(default_factory=Tally)
+    item_tally: Tally = field(default_factory=Tally)
 
 
 @dataclass(frozen=True)
 class JsonLinesReader:
-    """Reader of a dump made of JSON lines, compressed with gzip or not.
+    """Reader of a dump made of JSON lines, plain, .gz or .zst.
 
     Args:
-        reviews: where the review file keeps its columns.
-        items: where the metadata file keeps its columns.
+        reviews: where a review file keeps the columns of `RAW_REVIEWS`.
+        items: where a metadata file keeps the columns of `RAW_ITEM_COLUMNS`; several fields make one text.
+        about: what the dump is, for the help text and the card.
     """
 
-    reviews: Fields
-    items: Fields
+    reviews: Columns
+    items: Columns
+    about: str
+
+    def batches(self, reviews: Sequence[Path], items: Path | None, skip_bad_rows: bool = False) -> Batches:
+        """Prepare to read review files and, if given, item metadata; rows come when the batches are taken.
+
+        Args:
+            reviews: one file or several.
+            items: the metadata file.
+            skip_bad_rows: leave broken rows out and count them instead of raising.
+        """
+        counted, described = Tally(), Tally()
+        return Batches(
+            (clean_reviews(rows) for path in reviews for rows in read_batches(path, self.reviews, counted, skip_bad_rows)),
+            iter(() if items is None else read_batches(items, self.items, described, skip_bad_rows)),
+            counted,
+            described,
+        )
 
     def read(self, reviews: Sequence[Path], items: Path | None, skip_bad_rows: bool = False) -> RawData:
-        """Read review files and, if given, item metadata.
+        """Read everything into memory.
 
         Args:
             reviews: one file or several.
@@ -92,62 +109,45 @@ class JsonLinesReader:
         Raises:
             DataError: a file is missing, a row is broken, or a key is absent.
         """
-        read = [_read_json_lines(path, self.reviews, skip_bad_rows) for path in reviews]
-        skipped = sum(count for _, count in read)
-        table = pl.concat([rows for rows, _ in read]) if read else pl.DataFrame(schema=RAW_REVIEWS)
-        metadata, skipped_items = pl.DataFrame(schema=RAW_ITEM_COLUMNS), 0
-        if items is not None:
-            metadata, skipped_items = _read_json_lines(items, self.items, skip_bad_rows)
-        return RawData(clean_reviews(table), clean_items(metadata), skipped, table.height + skipped, skipped_items)
+        batches = self.batches(reviews, items, skip_bad_rows)
+        table = pl.concat([pl.DataFrame(schema=RAW_REVIEWS), *batches.reviews])
+        metadata = clean_items(pl.concat([pl.DataFrame(schema=RAW_ITEM_COLUMNS), *batches.items]))
+        counted = batches.review_tally
+        return RawData(table, metadata, counted.skipped, counted.read, batches.item_tally.skipped)
 
 
-AMAZON_2018 = JsonLinesReader(
-    reviews=Fields(
-        {
-            "user_id": "reviewerID",
-            "item_id": "asin",
-            "rating": "overall",
-            "timestamp": "unixReviewTime",
-            "review": "reviewText",
-        },
-        required=("user_id", "item_id"),
-        types=RAW_REVIEWS,
-    ),
-    items=Fields(
-        {"item_id": "asin", "title": "title", "description": "description"},
-        required=("item_id",),
-        types={**RAW_ITEM_COLUMNS, "description": pl.List(pl.String)},
-    ),
-)
-"""Amazon review data 2018; metadata with asin, title and description."""
-
-SOURCES: dict[str, JsonLinesReader] = {"amazon-2018": AMAZON_2018}
-"""Source name to reader."""
+def in_batches(raw: RawData, rows: int) -> Batches:
+    """Return what is in memory as batches of so many rows."""
+    counted, described = Tally(raw.read_rows, raw.skipped_rows), Tally(raw.items.height + raw.skipped_items, raw.skipped_items)
+    return Batches(raw.reviews.iter_slices(rows), iter([raw.items]), counted, described)
 
 
-def require_file(path: Path) -> Path:
-    """Return the path when it is a file.
+def find_reader(source: str) -> JsonLinesReader:
+    """Return the reader of a source, from the module that is named after it.
 
     Raises:
-        DataError: there is no such file.
+        DataError: no such source.
     """
-    if not path.is_file():
-        raise DataError(f"{path}: expected a file, found {'a folder' if path.is_dir() else 'none'}; check the path")
-    return path
+    if source not in reader_names():
+        raise DataError(f"expected a source among {', '.join(reader_names())}, found {source!r}; choose one")
+    module = import_module(f".{READER_PREFIX}{source.replace('-', '_')}", __package__)
+    reader: JsonLinesReader = module.READER
+    return reader
 
 
 def clean_reviews(table: pl.DataFrame) -> pl.DataFrame:
-    """Give reviews their types, and those without text an empty one."""
+    """Give reviews without text an empty one, and take surrounding blanks off the others."""
     return table.with_columns(pl.col("review").fill_null("").str.strip_chars())
 
 
 def clean_items(table: pl.DataFrame) -> pl.DataFrame:
     """Make titles and descriptions plain text and keep the first row of each item."""
+    first = table.unique("item_id", keep="first", maintain_order=True)
     texts = {
-        name: pl.Series(name, [plain_text(value or "") for value in table[name]], dtype=pl.String)
+        name: pl.Series(name, [plain_text(value or "") for value in first[name]], dtype=pl.String)
         for name in ("title", "description")
     }
-    return table.with_columns(**texts).unique("item_id", keep="first", maintain_order=True)
+    return first.with_columns(**texts)
 
 
 def plain_text(text: str) -> str:
@@ -160,120 +160,3 @@ def plain_text(text: str) -> str:
     text = re.sub(r"</?[A-Za-z][^<>]*>", " ", text)
     text = re.sub(r"[\x00-\x1f\x7f\u200b-\u200f\u2028\u2029\ufeff\s]+", " ", text).strip()
     return "" if "getTime()" in text or "function(" in text else text
-
-
-def _read_json_lines(path: Path, fields: Fields, skip_bad_rows: bool) -> tuple[pl.DataFrame, int]:
-    """Read a file in one go, and line by line where that finds something odd: that is slower and names the line."""
-    require_file(path)
-    try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: expected a readable gzip file, found {error}; fetch the file again") from error
-    schema = {key: fields.types[name] for name, key in fields.keys.items()}
-    try:
-        table = pl.read_ndjson(content, schema=schema).rename({key: name for name, key in fields.keys.items()})
-        good = not table.select(pl.any_horizontal(_odd(fields))).to_series().any()
-    except pl.exceptions.PolarsError:
-        good = False
-    if not good:
-        return _read_slowly(path, content, fields, skip_bad_rows)
-    _require_keys(path, table, fields)
-    return _joined_lists(table).select(list(fields.keys)), 0
-
-
-def _odd(fields: Fields) -> list[pl.Expr]:
-    """Return what needs a closer look: no required value, or a list or an object where a text belongs."""
-    absent = [pl.col(name).is_null() | (pl.col(name) == "") for name in fields.required]
-    texts = [name for name, dtype in fields.types.items() if dtype == pl.String]
-    return [*absent, *(pl.col(name).fill_null("").str.contains(r"^(?:\{\s*\"|\[\s*[\"\d])") for name in texts)]
-
-
-def _require_keys(path: Path, table: pl.DataFrame, fields: Fields) -> None:
-    """Refuse a file in which a key occurs in no row: it is another format, or empty."""
-    for name, key in fields.keys.items():
-        if table.height and table[name].null_count() == table.height:
-            raise DataError(f"{path}: expected key {key!r}, found it in no row; check that the file is of this source")
-
-
-def _joined_lists(table: pl.DataFrame) -> pl.DataFrame:
-    return table.with_columns(pl.col(name).list.join(" ") for name in table.columns if table.schema[name] == pl.List)
-
-
-def _read_slowly(path: Path, content: bytes, fields: Fields, skip_bad_rows: bool) -> tuple[pl.DataFrame, int]:
-    rows: list[dict[str, Any]] = []
-    problems: list[str] = []
-    seen: set[str] = set()
-    for number, line in _lines(content):
-        try:
-            value = _parsed(line)
-            if isinstance(value, dict):
-                seen.update(value)
-            rows.append(_row(value, fields))
-        except (ValueError, RecursionError) as error:
-            problems.append(f"{path}, line {number}: {error}")
-    for name in fields.required:
-        if (rows or problems) and seen and fields.keys[name] not in seen:
-            key = fields.keys[name]
-            raise DataError(f"{path}: expected key {key!r}, found it in no row; check that the file is of this source")
-    if problems and not skip_bad_rows:
-        raise DataError(f"{problems[0]}; mend the line, or leave such lines out with --skip-bad-rows")
-    for problem in problems[:5]:
-        logger.warning("left out: %s", problem)
-    table = pl.DataFrame(rows, schema={name: _flat(fields.types[name]) for name in fields.keys}, orient="row")
-    _require_keys(path, table, fields)
-    return table, len(problems)
-
-
-def _flat(dtype: Any) -> Any:
-    return pl.String if isinstance(dtype, pl.List) else dtype
-
-
-def _lines(content: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield the lines that hold something, with their numbers from 1."""
-    for number, line in enumerate(content.split(b"\n"), start=1):
-        if line.strip():
-            yield number, line
-
-
-def _parsed(line: bytes) -> Any:
-    try:
-        return json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"expected a JSON object, found {error.msg.lower()} at column {error.colno}") from None
-    except UnicodeDecodeError:
-        raise ValueError("expected UTF-8 text, found other bytes") from None
-
-
-def _row(value: Any, fields: Fields) -> dict[str, Any]:
-    """Return one row in our columns.
-
-    Raises:
-        ValueError: the row lacks a required key or holds a value of another kind; the message says which.
-    """
-    if not isinstance(value, dict):
-        raise ValueError(f"expected a JSON object, found {type(value).__name__}")
-    row = {name: _value(value.get(key), fields.types[name], key) for name, key in fields.keys.items()}
-    for name in fields.required:
-        if not row[name]:
-            raise ValueError(f"expected a value of key {fields.keys[name]!r}, found none")
-    return row
-
-
-def _value(value: Any, dtype: Any, key: str) -> Any:
-    if value is None:
-        return None
-    if isinstance(value, list) and isinstance(dtype, pl.List):
-        return " ".join(str(part) for part in value)
-    try:
-        if dtype == pl.Float64 and math.isfinite(float(value)):
-            return float(value)
-        if dtype == pl.Int64:
-            return int(value)
-    except (TypeError, ValueError, OverflowError):
-        pass
-    if dtype in (pl.Float64, pl.Int64):
-        raise ValueError(f"expected a number of key {key!r}, found {str(value)[:40]!r}")
-    if not isinstance(value, str | int):
-        raise ValueError(f"expected a text of key {key!r}, found {type(value).__name__}")
-    text = str(value)
-    return text.encode("utf-8", "replace").decode("utf-8")

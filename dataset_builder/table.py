@@ -1,7 +1,6 @@
 """Reader of tables that users already have: interactions and, where they exist, explanations and profiles."""
 
-import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,12 +8,13 @@ from typing import Any
 import polars as pl
 
 from .errors import DataError
+from .json_lines import Tally
 from .leaks import PAIR, LeakReport, leak_report
-from .prepare import PrepareOptions, assign_split, latest, split_counts
+from .prepare import PrepareOptions, latest, split_counts
 from .schema import EXPLANATIONS, INTERACTIONS, ITEMS, SPLITS, USERS
-from .sources import RAW_ITEM_COLUMNS, RAW_REVIEWS, RawData, clean_items, clean_reviews, require_file
-
-logger = logging.getLogger(__name__)
+from .sources import RAW_ITEM_COLUMNS, RAW_REVIEWS, Batches, clean_reviews
+from .splits import assign_split
+from .table_files import TableOptions, file_batches, read_file
 
 SPLIT_NAMES = {"train": "train", "validation": "validation", "val": "validation", "valid": "validation"}
 SPLIT_NAMES |= {"test": "test", "tst": "test"}
@@ -23,14 +23,12 @@ SPLIT_NAMES |= {"test": "test", "tst": "test"}
 NO_PROFILE = "None"
 """What published tables write where a profile could not be made."""
 
-TEXTS = ("title", "user_profile", "item_profile", "explanation", "description", "review")
-
 EXPLANATION_DEFAULTS = {name: "" for name in ("title", "user_profile", "item_profile")}
 
 
 @dataclass(frozen=True)
 class TableFiles:
-    """The files of the source `table`: CSV, JSON lines or Parquet, told apart by their endings.
+    """The files of the source `table`, of any kind that `table_files` reads.
 
     Args:
         interactions: user_id, item_id and, where known, rating, timestamp, review, split.
@@ -70,66 +68,34 @@ class ExplainedTables:
     unverified: tuple[str, ...]
 
 
-def read_file(path: Path, required: tuple[str, ...]) -> pl.DataFrame:
-    """Read a CSV, JSON-lines or Parquet file; ids become strings, texts lose surrounding blanks.
+def raw_batches(files: TableFiles, options: TableOptions, skip_bad_rows: bool, room: Path) -> Batches:
+    """Prepare to read interactions without explanations, to be filtered, split and distilled as any other source.
 
-    Raises:
-        DataError: the file is missing, empty, of another kind, lacks a column, or has a row without an id.
+    Args:
+        files: the tables; `interactions` and, where known, `items` are read.
+        options: names of their columns.
+        skip_bad_rows: leave broken rows out and count them instead of raising.
+        room: a folder that compressed files may be unpacked to.
     """
-    require_file(path)
-    table = _parse(path)
-    missing = [name for name in required if name not in table.columns]
-    if missing:
-        found = ", ".join(map(repr, table.columns)) or "none"
-        raise DataError(f"{path}: expected column {missing[0]!r}, found {found}; rename the column that holds it")
-    types = {**INTERACTIONS, **dict.fromkeys((*TEXTS, "split"), pl.String)}
-    try:
-        table = table.with_columns(pl.col(name).cast(dtype) for name, dtype in types.items() if name in table.columns)
-    except pl.exceptions.PolarsError as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(f"{path}: expected numbers in rating and timestamp, found {reason}; mend the column") from error
-    for name in required:
-        empty = table.filter(pl.col(name).is_null() | (pl.col(name).cast(pl.String) == "")).height
-        if empty:
-            raise DataError(f"{path}: expected a value of {name!r} in every row, found {empty:,} empty; drop those rows")
-    if table.is_empty():
-        raise DataError(f"{path}: expected rows, found none; check the file")
-    return table.with_columns(pl.col(name).fill_null("").str.strip_chars() for name in TEXTS if name in table.columns)
+    counted, described = Tally(), Tally()
+
+    def reviews() -> Iterator[pl.DataFrame]:
+        for rows in file_batches(files.interactions, PAIR, options, counted, skip_bad_rows, room):
+            yield clean_reviews(rows.select(list(RAW_REVIEWS))).with_columns(
+                split=_splits(rows, files.interactions, partly=True)
+            )
+
+    def items() -> Iterator[pl.DataFrame]:
+        if files.items is not None:
+            for rows in file_batches(files.items, ("item_id",), options, described, skip_bad_rows, room):
+                yield rows.select(list(RAW_ITEM_COLUMNS))
+
+    return Batches(reviews(), items(), counted, described)
 
 
-def _parse(path: Path) -> pl.DataFrame:
-    kind = path.suffix.lower()
-    try:
-        if kind == ".csv":
-            strings = {name: pl.String for name in (*PAIR, *TEXTS)}
-            return pl.read_csv(path, schema_overrides=strings, infer_schema_length=None)
-        if kind in (".jsonl", ".ndjson", ".json"):
-            return pl.read_ndjson(path, infer_schema_length=None)
-        if kind in (".parquet", ".pq"):
-            return pl.read_parquet(path)
-    except (pl.exceptions.PolarsError, OSError, ValueError) as error:
-        reason = (str(error).splitlines() or ["nothing"])[0]
-        raise DataError(f"{path}: expected a readable {kind[1:]} table, found: {reason}; mend the file") from error
-    raise DataError(f"{path}: expected a file ending in .csv, .jsonl or .parquet, found {kind!r}; convert the table")
-
-
-def read_raw(files: TableFiles) -> RawData:
-    """Read interactions without explanations, to be filtered, split and distilled as any other source.
-
-    Raises:
-        DataError: a table cannot be used.
-    """
-    table = read_file(files.interactions, PAIR)
-    reviews = clean_reviews(_with_columns(table, RAW_REVIEWS))
-    if "split" in table.columns:
-        reviews = reviews.with_columns(split=_splits(table, files.interactions))
-    items = pl.DataFrame(schema=RAW_ITEM_COLUMNS)
-    if files.items is not None:
-        items = clean_items(_with_columns(read_file(files.items, ("item_id",)), RAW_ITEM_COLUMNS))
-    return RawData(reviews, items, skipped_rows=0, read_rows=table.height)
-
-
-def read_explained(files: TableFiles, options: PrepareOptions, repair_leaks: bool = False) -> ExplainedTables:
+def read_explained(
+    files: TableFiles, options: PrepareOptions, repair_leaks: bool = False, table: TableOptions | None = None
+) -> ExplainedTables:
     """Read interactions with their explanations and check them for leaks.
 
     Splits that the tables carry are kept. Explanations without one are drawn at random; interactions without one
@@ -139,6 +105,7 @@ def read_explained(files: TableFiles, options: PrepareOptions, repair_leaks: boo
         files: the tables; `files.explanations` must be given.
         options: fractions and seed of the splits that are made here.
         repair_leaks: when explanation pairs are training edges, take all explanation pairs out of the interactions.
+        table: names of the tables' columns.
 
     Raises:
         LeakError: explanation pairs are training edges and `repair_leaks` is off.
@@ -146,8 +113,9 @@ def read_explained(files: TableFiles, options: PrepareOptions, repair_leaks: boo
     """
     if files.explanations is None:
         raise DataError("expected a table of explanations, found none; give --explanations")
-    explanations, counts = _explanations(files.explanations, options)
-    interactions, split_given = _interactions(files.interactions, explanations, options, counts)
+    table = table or TableOptions()
+    explanations, counts = _explanations(files.explanations, options, table)
+    interactions, split_given = _interactions(files.interactions, explanations, options, counts, table)
     if not split_given:
         explanations = explanations.with_columns(checked=pl.col("split") != "train")
     held_out = explanations.filter(pl.col("checked")).drop("checked")
@@ -168,7 +136,7 @@ def read_explained(files: TableFiles, options: PrepareOptions, repair_leaks: boo
     counts["kept"] = interactions.height
     report = leak_report(interactions.filter(pl.col("split") == "train"), held_out)
     report.check()
-    users, items = _profiles(files, interactions, explanations, counts)
+    users, items = _profiles(files, interactions, explanations, counts, table)
     explanations = _filled(explanations, users, items)
     unverified = ["whether the given explanations and profiles were made from reviews of held-out pairs"]
     counts |= split_counts(interactions) | {f"explanations_{s}": _count(explanations, s) for s in SPLITS}
@@ -188,20 +156,22 @@ def _with_columns(table: pl.DataFrame, schema: Mapping[str, Any]) -> pl.DataFram
     )
 
 
-def _splits(table: pl.DataFrame, path: Path) -> pl.Series:
+def _splits(table: pl.DataFrame, path: Path, partly: bool = False) -> pl.Series:
+    """Return the splits by our names; null where the table says none and that is allowed."""
     names = table["split"].str.to_lowercase().replace_strict(SPLIT_NAMES, default=None)
-    if names.null_count():
-        found = table["split"].filter(names.is_null())[0]
+    bad = names.is_null() & table["split"].is_not_null() if partly else names.is_null()
+    if bad.any():
+        found = table["split"].filter(bad)[0]
         raise DataError(f"{path}: expected split train, validation or test in every row, found {found!r}; mend the column")
     return names
 
 
-def _explanations(path: Path, options: PrepareOptions) -> tuple[pl.DataFrame, dict[str, int]]:
+def _explanations(path: Path, options: PrepareOptions, named: TableOptions) -> tuple[pl.DataFrame, dict[str, int]]:
     """Return explanations with `split` and `checked`: whether the row must not be a training edge.
 
     Where the table names no split, any of its rows may have been published as held out, so all of them are checked.
     """
-    table = read_file(path, (*PAIR, "explanation"))
+    table = read_file(path, (*PAIR, "explanation"), named)
     counts = {"explanations_read": table.height}
     given = "split" in table.columns
     split = _splits(table, path) if given else pl.Series("split", [], pl.String)
@@ -226,10 +196,10 @@ def _without_none(name: str) -> pl.Expr:
 
 
 def _interactions(
-    path: Path, explanations: pl.DataFrame, options: PrepareOptions, counts: dict[str, int]
+    path: Path, explanations: pl.DataFrame, options: PrepareOptions, counts: dict[str, int], named: TableOptions
 ) -> tuple[pl.DataFrame, bool]:
     """Return interactions with `split`, and whether the table names it; else they follow their explanation."""
-    table = read_file(path, PAIR)
+    table = read_file(path, PAIR, named)
     given = "split" in table.columns
     rows = _with_columns(table, INTERACTIONS)
     if given:
@@ -246,12 +216,12 @@ def _interactions(
 
 
 def _profiles(
-    files: TableFiles, interactions: pl.DataFrame, explanations: pl.DataFrame, counts: dict[str, int]
+    files: TableFiles, interactions: pl.DataFrame, explanations: pl.DataFrame, counts: dict[str, int], named: TableOptions
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Return all users and all items that occur, with what any of the tables says of them."""
     pairs = pl.concat([interactions.select(PAIR), explanations.select(PAIR)])
-    users = _known(files.users, USERS, explanations, counts)
-    items = _known(files.items, ITEMS, explanations, counts)
+    users = _known(files.users, USERS, explanations, counts, named)
+    items = _known(files.items, ITEMS, explanations, counts, named)
     tables = []
     for schema, known in ((USERS, users), (ITEMS, items)):
         key = next(iter(schema))
@@ -264,12 +234,14 @@ def _profiles(
     return tables[0], tables[1]
 
 
-def _known(path: Path | None, schema: Mapping[str, Any], explanations: pl.DataFrame, counts: dict[str, int]) -> pl.DataFrame:
+def _known(
+    path: Path | None, schema: Mapping[str, Any], explanations: pl.DataFrame, counts: dict[str, int], named: TableOptions
+) -> pl.DataFrame:
     """Return one row per id: the first text that is not empty, the given table before the explanations."""
     key, *texts = schema
     tables = [explanations.select(list(schema))]
     if path is not None:
-        given = _with_columns(read_file(path, (key,)), schema).with_columns(pl.col(texts).fill_null(""))
+        given = _with_columns(read_file(path, (key,), named), schema).with_columns(pl.col(texts).fill_null(""))
         counts["none_profiles"] += given.filter(pl.col(texts[-1]) == NO_PROFILE).height
         tables.insert(0, given.with_columns(_without_none(texts[-1])))
     first = [pl.col(name).filter(pl.col(name) != "").first().fill_null("").alias(name) for name in texts]

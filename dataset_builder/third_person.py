@@ -75,7 +75,7 @@ class _Rewriter:
             if token.strip() == "," and ahead == place + 1:
                 self.tokens[ahead] = " "
                 continue
-            if not re.match(r"[\w']", token):
+            if not re.match(r"[\w']", token) or token.lower().split("'")[0] in ("i", "we"):  # a subject of its own
                 return None
             if not is_adverb(token.lower()):
                 return ahead

@@ -14,7 +14,7 @@ COMMANDS = {
     "explain": ("xrec_evaluation.commands:explain_command", "one pair, a file of pairs, or an unseen user"),
     "evaluate": ("xrec_evaluation.commands:evaluate_command", "scores beside their floors, with intervals"),
 }
-EXTRAS = {"distill": {"polars", "tqdm"}, "eval": {"sacrebleu", "rouge_score", "jinja2"}}
+EXTRAS = {"distill": {"polars", "tqdm", "yaml"}, "eval": {"sacrebleu", "rouge_score", "jinja2"}}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

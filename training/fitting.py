@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -177,7 +178,7 @@ class _Run:
 
     @torch.no_grad()
     def _score(self) -> float:
-        users, items = self.averaged.module.propagate(adjacency=self.adjacency)
+        users, items = cast(LightGCN, self.averaged.module).propagate(adjacency=self.adjacency)
         if self.options.objective == "softmax":
             users, items = F.normalize(users, dim=1), F.normalize(items, dim=1)
         return ranking_metrics(users, items, self.train, self.validation)["ndcg@20"]

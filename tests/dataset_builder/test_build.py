@@ -15,8 +15,9 @@ from xrec_dataset_builder.build import Inputs, build
 from xrec_dataset_builder.distill import distill
 from xrec_dataset_builder.errors import DataError
 from xrec_dataset_builder.prepare import PrepareOptions
+from xrec_dataset_builder.reader_amazon_2018 import READER as AMAZON_2018
 from xrec_dataset_builder.schema import SPLITS, DatasetFolder
-from xrec_dataset_builder.sources import AMAZON_2018, RawData
+from xrec_dataset_builder.sources import RawData
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -77,7 +78,7 @@ def test_the_folder_loads_with_datasets(built: Path, tmp_path: Path):
 @pytest.mark.parametrize(
     ("source", "inputs", "message"),
     [
-        ("yelp", {}, "expected a source among synthetic, amazon-2018, table, found 'yelp'"),
+        ("imdb", {}, "expected a source among synthetic, amazon-2018, amazon-2023, google-local, yelp, table, found 'imdb'"),
         ("amazon-2018", {}, "expected --reviews FILE for source amazon-2018, found none"),
         (
             "amazon-2018",

@@ -12,6 +12,8 @@ from xrec_dataset_builder.schema import DatasetFolder, read_build
 def test_build_and_distill_pass_their_flags_on(tmp_path: Path, reviews_file: Path, items_file: Path):
     out = tmp_path / "out"
     flags = ["--k-core", "2", "--min-rating", "2", "--split", "temporal", "--skip-bad-rows"]
+    flags += ["--min-words", "2", "--sample-users", "0.9", "--max-per-user", "5", "--max-per-item", "9"]
+    flags += ["--cold-users", "0.1", "--cold-items", "0.2"]
     flags += ["--fractions", "0.6", "0.2", "0.2", "--seed", "3"]
     build_command(["amazon-2018", "--reviews", str(reviews_file), "--items", str(items_file), "--out", str(out), *flags])
     options = read_build(DatasetFolder(out))["options"]
@@ -21,6 +23,13 @@ def test_build_and_distill_pass_their_flags_on(tmp_path: Path, reviews_file: Pat
         "split": "temporal",
         "fractions": [0.6, 0.2, 0.2],
         "seed": 3,
+        "min_words": 2,
+        "language": None,
+        "sample_users": 0.9,
+        "max_per_user": 5,
+        "max_per_item": 9,
+        "cold_users": 0.1,
+        "cold_items": 0.2,
         "skip_bad_rows": True,
         "repair_leaks": False,
     }
@@ -58,7 +67,7 @@ def test_a_small_built_in_world_is_built(tmp_path: Path):
     ("argv", "message"),
     [
         ([], "SOURCE"),
-        (["yelp", "--out", "x"], "invalid choice: 'yelp'"),
+        (["imdb", "--out", "x"], "invalid choice: 'imdb'"),
         (["table", "--out", "x"], "--interactions"),
         (["amazon-2018", "--reviews", "r"], "--out"),
         (["synthetic", "--out", "x", "--users", "many"], "invalid int value: 'many'"),

@@ -14,12 +14,15 @@ from xrec_dataset_builder.errors import DataError
 from xrec_dataset_builder.extractive import explanation
 from xrec_dataset_builder.schema import REVIEWS, SPLITS, DatasetFolder, write_table
 
+from .wording_teacher import distinct, edited
+
 
 def content(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_every_usable_review_explains_its_pair_in_its_split(built: Path):
+    edited(built, distinct())
     assert distill(built, progress=False)
     folder = DatasetFolder(built)
     reviews = pl.read_parquet(folder.reviews)
@@ -126,7 +129,7 @@ def test_explanations_that_came_with_the_source_are_kept(tmp_path: Path):
 
 def test_what_cannot_be_distilled_says_so(built: Path, tmp_path: Path):
     before = content(built)
-    with pytest.raises(DataError, match="expected a teacher among extractive, found 'openai'"):
+    with pytest.raises(DataError, match="expected the teacher 'extractive' or a Teacher, found 'openai'"):
         distill(built, "openai")
     with pytest.raises(DataError, match="explanation_words of at least 1, found 0"):
         distill(built, explanation_words=0)

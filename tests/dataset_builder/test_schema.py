@@ -41,7 +41,7 @@ def test_missing_and_broken_files_are_named(tmp_path: Path):
     (tmp_path / "users.parquet").write_bytes(b"PAR1 no")
     with pytest.raises(DataError, match="found something else"):
         read_table(tmp_path / "users.parquet", USERS)
-    with pytest.raises(DataError, match="expected a split among train, validation, test, found 'dev'"):
+    with pytest.raises(DataError, match="expected a split among train, validation, test, cold_user, cold_item, found 'dev'"):
         DatasetFolder(tmp_path).interactions("dev")
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from xrec_dataset_builder.errors import DataError
-from xrec_dataset_builder.sources import AMAZON_2018, plain_text
+from xrec_dataset_builder.reader_amazon_2018 import READER as AMAZON_2018
+from xrec_dataset_builder.sources import plain_text
 
 GOOD = {"reviewerID": "u", "asin": "i", "overall": 4.0, "unixReviewTime": 10, "reviewText": " Fine & cheap. "}
 

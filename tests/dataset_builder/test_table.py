@@ -1,11 +1,15 @@
+import gzip
+from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
 import pytest
+from backports import zstd
 
 from xrec_dataset_builder.errors import DataError, LeakError
 from xrec_dataset_builder.prepare import PrepareOptions
-from xrec_dataset_builder.table import TableFiles, read_explained, read_file, read_raw
+from xrec_dataset_builder.table import TableFiles, raw_batches, read_explained
+from xrec_dataset_builder.table_files import TableOptions, read_file
 
 PAIRS = [(user, item) for user in range(8) for item in range(5)]
 
@@ -27,17 +31,75 @@ def explanations(path: Path, count: int = 20, **columns: object) -> Path:
     return save(table.with_columns(**{name: pl.lit(value) for name, value in columns.items()}), path)
 
 
+def read_raw(path: Path, skip_bad_rows: bool = False, **options: object) -> tuple[pl.DataFrame, int, int]:
+    """All rows, how many were read, and how many were skipped."""
+    batches = raw_batches(TableFiles(path), TableOptions(**options), skip_bad_rows, path.parent / "room")
+    return pl.concat(batches.reviews), batches.review_tally.read, batches.review_tally.skipped
+
+
+def packed(path: Path, ending: str) -> Path:
+    pack = {".gz": gzip.compress, ".zst": zstd.compress}[ending]
+    path.with_name(path.name + ending).write_bytes(pack(path.read_bytes()))
+    return path.with_name(path.name + ending)
+
+
 @pytest.mark.parametrize("ending", [".csv", ".jsonl", ".parquet"])
 def test_integer_ids_become_strings_and_what_is_missing_is_null(tmp_path: Path, ending: str):
-    raw = read_raw(TableFiles(interactions(tmp_path / f"i{ending}")))
-    assert raw.reviews.select("user_id", "item_id").rows() == [(str(user), str(item)) for user, item in PAIRS]
-    assert raw.reviews["rating"].null_count() == raw.reviews["timestamp"].null_count() == len(PAIRS) == raw.read_rows
-    assert raw.reviews["split"].value_counts().sort("count").rows()[-1] == ("train", 24)
+    reviews, read, _ = read_raw(interactions(tmp_path / f"i{ending}"))
+    assert reviews.select("user_id", "item_id").rows() == [(str(user), str(item)) for user, item in PAIRS]
+    assert reviews["rating"].null_count() == reviews["timestamp"].null_count() == len(PAIRS) == read
+    assert reviews["split"].value_counts().sort("count").rows()[-1] == ("train", 24)
 
 
 def test_ids_of_csv_keep_their_zeros(tmp_path: Path):
     (tmp_path / "i.csv").write_text("user_id,item_id,rating\n007,0010,5\n")
-    assert read_raw(TableFiles(tmp_path / "i.csv")).reviews.row(0)[:3] == ("007", "0010", 5.0)
+    assert read_raw(tmp_path / "i.csv")[0].row(0)[:3] == ("007", "0010", 5.0)
+
+
+@pytest.mark.parametrize("compression", ["", ".gz", ".zst"])
+@pytest.mark.parametrize("ending", [".csv", ".tsv", ".jsonl", ".parquet"])
+def test_every_kind_of_file_gives_the_same_rows_under_names_of_ones_own(tmp_path: Path, ending: str, compression: str):
+    rows = [("ann", "x", 4.5, 1_530_965_351_000, 'Fine,\n"cheap"\tand 日本'), ("bob", "y", None, None, None)]
+    table = pl.DataFrame(rows, schema=["who", "what", "stars", "at", "said"], orient="row").with_columns(extra=pl.lit(1))
+    path = tmp_path / f"t{ending}"
+    write = {".csv": table.write_csv, ".jsonl": table.write_ndjson, ".parquet": table.write_parquet}
+    write.get(ending, lambda to: table.write_csv(to, separator="\t"))(path)
+    names = {"user_id": "who", "item_id": "what", "rating": "stars", "timestamp": "at", "review": "said"}
+    found, read, _ = read_raw(packed(path, compression) if compression else path, columns=names, timestamp_unit="milliseconds")
+    assert found.drop("split").rows() == [
+        ("ann", "x", 4.5, 1_530_965_351, 'Fine,\n"cheap"\tand 日本'),
+        ("bob", "y", None, None, ""),
+    ]
+    assert read == 2
+
+
+def test_dates_are_read_from_text_and_from_times_of_parquet(tmp_path: Path):
+    table = pl.DataFrame({"user_id": ["a"], "item_id": ["b"], "timestamp": [datetime(2018, 7, 7, 22, 9, 11)]})
+    table.write_parquet(tmp_path / "t.parquet")
+    (tmp_path / "t.csv").write_text("user_id,item_id,timestamp\na,b,2018-07-07 22:09:11\na,c,2018-07-07\n")
+    seconds = int(datetime(2018, 7, 7, 22, 9, 11, tzinfo=UTC).timestamp())
+    midnight = seconds - (22 * 60 + 9) * 60 - 11
+    assert read_raw(tmp_path / "t.parquet")[0]["timestamp"].to_list() == [seconds]
+    assert read_raw(tmp_path / "t.csv", timestamp_unit="date")[0]["timestamp"].to_list() == [seconds, midnight]
+
+
+@pytest.mark.parametrize("ending", [".csv", ".jsonl", ".parquet"])
+def test_broken_rows_of_a_table_are_named_or_counted(tmp_path: Path, ending: str):
+    rows = [("a", "x", "4"), ("b", "", "5"), ("c", "y", "many"), ("d", "z", "3.5")]
+    path = save(pl.DataFrame(rows, schema=["user_id", "item_id", "rating"], orient="row"), tmp_path / f"t{ending}")
+    where = {".csv": "line 3", ".jsonl": "line 2", ".parquet": "row 2"}[ending]
+    with pytest.raises(
+        DataError, match=rf"{where}: expected a value of (column|key) 'item_id', found none; .*--skip-bad-rows"
+    ):
+        read_raw(path)
+    found, read, skipped = read_raw(path, skip_bad_rows=True)
+    assert (found.select("user_id", "rating").rows(), read, skipped) == ([("a", 4.0), ("d", 3.5)], 4, 2)
+
+
+def test_a_broken_row_after_cells_with_line_breaks_is_named_by_its_own_line(tmp_path: Path):
+    (tmp_path / "t.csv").write_text('user_id,item_id,review,rating\na,x,"one\ntwo\nthree",5\n\nb,y,"four\nfive",bad\n')
+    with pytest.raises(DataError, match=r"line 6: expected a number of column 'rating', found 'bad'"):
+        read_raw(tmp_path / "t.csv")
 
 
 def test_a_published_split_that_leaks_is_refused_with_both_counts(tmp_path: Path):
@@ -116,13 +178,13 @@ def test_the_same_seed_draws_the_same_split_whatever_the_order(tmp_path: Path):
     ("name", "content", "message"),
     [
         ("x.csv", "user_id,item\n1,2\n", "expected column 'item_id', found 'user_id', 'item'"),
-        ("x.csv", "user_id,item_id\n1,\n", "expected a value of 'item_id' in every row, found 1 empty"),
+        ("x.csv", "user_id,item_id\n1,\n", "line 2: expected a value of column 'item_id', found none"),
         ("x.csv", "user_id,item_id\n", "expected rows, found none"),
         ("x.csv", "", "expected a readable csv table"),
-        ("x.csv", "user_id,item_id,rating\n1,2,good\n", "expected numbers in rating and timestamp"),
-        ("x.jsonl", '{"user_id": 1, "item_id"\n', "expected a readable jsonl table"),
+        ("x.csv", "user_id,item_id,rating\n1,2,good\n", "line 2: expected a number of column 'rating', found 'good'"),
+        ("x.jsonl", '{"user_id": 1, "item_id"\n', "line 1: expected a JSON object"),
         ("x.parquet", "PAR1", "expected a readable parquet table"),
-        ("x.xlsx", "", r"expected a file ending in \.csv, \.jsonl or \.parquet, found '\.xlsx'"),
+        ("x.xlsx", "", r"expected a file ending in \.csv, .*, found '\.xlsx'"),
     ],
 )
 def test_unusable_tables_say_what_is_wrong(tmp_path: Path, name: str, content: str, message: str):
@@ -136,7 +198,7 @@ def test_unusable_tables_say_what_is_wrong(tmp_path: Path, name: str, content: s
 def test_an_unknown_split_and_a_graph_of_explanations_only_are_refused(tmp_path: Path):
     (tmp_path / "i.csv").write_text("user_id,item_id,split\n1,2,train\n1,3,dev\n")
     with pytest.raises(DataError, match="expected split train, validation or test in every row, found 'dev'"):
-        read_raw(TableFiles(tmp_path / "i.csv"))
+        read_raw(tmp_path / "i.csv")
     files = TableFiles(interactions(tmp_path / "j.csv"), explanations(tmp_path / "e.csv", count=40))
     with pytest.raises(DataError, match="expected training interactions, found none beside the explanation pairs"):
         read_explained(files, PrepareOptions(), repair_leaks=True)

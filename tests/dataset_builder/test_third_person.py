@@ -7,6 +7,7 @@ from xrec_dataset_builder.third_person import is_first_person, to_third_person
     ("first", "third"),
     [
         ("I loved my pizza", "The user loved their pizza"),
+        ("I I've eaten", "The user they have eaten"),
         ("I am happy", "The user is happy"),
         ("I've been here", "The user has been here"),
         ("I'm a fan and I'll return", "The user is a fan and they will return"),
