@@ -1,22 +1,20 @@
 """JSON lines in blocks: fast where all is well, line by line around what is not, and never the whole file in memory."""
 
-import gzip
-import io
 import json
 import logging
-import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from .errors import DataError
-from .fields import Field
+from .fields import TEXT, Field
+from .packed_files import blocks
 
 logger = logging.getLogger(__name__)
 
@@ -24,8 +22,6 @@ BLOCK = 8 << 20
 """Bytes that are parsed at a time."""
 PIECE = 1 << 17
 """Bytes around a bad line that are read line by line."""
-PACKED = {".gz": "gzip", ".zst": "zstd"}
-"""Endings of compressed files, and how they are called."""
 AHEAD = 2
 """Blocks that are read while one is being used."""
 PARTS = 8
@@ -58,78 +54,6 @@ class _Block:
     lines: int
     problems: list[tuple[int, str]] = field(default_factory=list)
     keys: set[str] = field(default_factory=set)
-
-
-def require_file(path: Path) -> Path:
-    """Return the path when it is a file.
-
-    Raises:
-        DataError: there is no such file.
-    """
-    if not path.is_file():
-        raise DataError(f"{path}: expected a file, found {'a folder' if path.is_dir() else 'none'}; check the path")
-    return path
-
-
-def open_plain(path: Path) -> IO[bytes]:
-    """Open a file for reading, decompressed where its name ends in .gz or .zst.
-
-    Raises:
-        DataError: there is no such file, or what reads .zst is not installed.
-    """
-    require_file(path)
-    if path.suffix == ".gz":
-        return io.BufferedReader(gzip.open(path, "rb"))
-    if path.suffix == ".zst":
-        return io.BufferedReader(_zstd().ZstdFile(path))
-    return path.open("rb")
-
-
-def _zstd() -> Any:
-    try:
-        from compression import zstd  # type: ignore[import-not-found,unused-ignore]
-    except ImportError:
-        try:
-            from backports import zstd  # type: ignore[no-redef,import-untyped,unused-ignore]
-        except ImportError as error:
-            raise DataError("expected the package backports.zstd for .zst files, found none; install xrec[distill]") from error
-    return zstd
-
-
-def blocks(path: Path, size: int) -> Iterator[bytes]:
-    """Yield a file's content, decompressed, in blocks of whole lines of about `size` bytes.
-
-    Raises:
-        DataError: the file is missing, or is no readable gzip or zstd file.
-    """
-    with open_plain(path) as file:
-        while True:
-            try:
-                block = file.read(_whole_lines(file, size) if file.seekable() and path.suffix not in PACKED else size)
-                if not block:
-                    return
-                yield block if block.endswith(b"\n") else block + file.readline()
-            except (OSError, EOFError, zlib.error) as error:
-                raise _unreadable(path, error) from error
-            except Exception as error:
-                if type(error).__name__ != "ZstdError":
-                    raise
-                raise _unreadable(path, error) from error
-
-
-def _whole_lines(file: IO[bytes], size: int) -> int:
-    """How many bytes from here make whole lines; looking it up is cheaper than joining a block with the end of its line."""
-    start = file.tell()
-    file.seek(size, io.SEEK_CUR)
-    ahead = len(file.readline())
-    file.seek(start)
-    return size + ahead
-
-
-def _unreadable(path: Path, error: Exception) -> DataError:
-    kind = PACKED.get(path.suffix, "readable")
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return DataError(f"{path}: expected a readable {kind} file, found {reason}; fetch the file again")
 
 
 def read_batches(path: Path, columns: Columns, tally: Tally, skip_bad_rows: bool = False) -> Iterator[pl.DataFrame]:
@@ -245,51 +169,60 @@ def _in_parts(content: bytes, columns: Columns) -> _Block:
 
 def _parse_fast(content: bytes, columns: Columns) -> pl.DataFrame | None:
     """Return the rows, or None when a closer look is needed."""
-    raw = {one.key: one.kind.raw for fields in columns.values() for one in fields}
+    every = {(name, number): one for name, fields in columns.items() for number, one in enumerate(fields)}
     read = {}
     try:
-        table = pl.read_ndjson(content, schema=raw)
-        for name, fields in columns.items():
-            for number, one in enumerate(fields):
-                given = table[one.key]
-                values = one.kind.column(given)
-                if _odd(given, values, one):
-                    return None
-                read[f"{name}.{number}"] = values
+        table = pl.read_ndjson(content, schema={one.key: one.kind.raw for one in every.values()})
+        odd, zeros = _looked_over(table, list(every.values()))
+        if odd:
+            return None
+        for place, one in every.items():
+            given = table[one.key]
+            read[place] = values = given if one.kind is TEXT and not zeros else one.kind.column(given)
+            if values.null_count() > given.null_count():
+                return None
     except pl.exceptions.PolarsError:
         return None
-    return pl.DataFrame(read).select(_ours(columns))
+    return _ours(read, columns)
 
 
-def _odd(given: pl.Series, read: pl.Series, one: Field) -> bool:
-    """Whether any row lacks a required value, was not understood, or holds a list or an object where a text belongs."""
-    if read.null_count() > given.null_count():
-        return True
-    if one.required and (read.null_count() or bool((read.str.len_bytes() == 0).any())):
-        return True
-    if one.kind.raw not in (pl.String, pl.List(pl.String)):
-        return False
-    texts = given.explode() if isinstance(one.kind.raw, pl.List) else given
-    opened = texts.str.starts_with("{") | texts.str.starts_with("[")
-    return bool(opened.any()) and bool(texts.filter(opened).str.contains(NESTED).any())
+def _looked_over(table: pl.DataFrame, fields: list[Field]) -> tuple[bool, bool]:
+    """Whether a row lacks a required value or has a list or an object where a text belongs; whether there are zero characters.
+
+    All in one query, as a query costs more than a look.
+    """
+    texts = [pl.col(one.key) for one in fields if one.kind.raw == pl.String]
+    texts += [pl.col(one.key).list.explode() for one in fields if isinstance(one.kind.raw, pl.List)]
+    absent = [(pl.col(one.key).is_null() | (pl.col(one.key).str.len_bytes() == 0)).any() for one in fields if one.required]
+    opened = [(text.str.starts_with("{") | text.str.starts_with("[")).any() for text in texts]
+    zeros = [text.str.contains("\0", literal=True).any() for text in texts]
+    found = table.select(
+        absent=pl.any_horizontal(False, *absent),
+        opened=pl.any_horizontal(False, *opened),
+        zeros=pl.any_horizontal(False, *zeros),
+    ).row(0, named=True)
+    if found["opened"] and not found["absent"]:
+        found["absent"] = table.select(pl.any_horizontal(text.str.contains(NESTED).any() for text in texts)).item()
+    return bool(found["absent"]), bool(found["zeros"])
 
 
-def _ours(columns: Columns) -> list[pl.Expr]:
+def _ours(read: Mapping[tuple[str, int], pl.Series], columns: Columns) -> pl.DataFrame:
     """Our columns, and a mark for every field that is null where the file has none."""
-    marks = [pl.col(f"{name}.{n}").alias(f"__{name}{n}") for name, fields in columns.items() for n in range(len(fields))]
-    return [*(_combined(name, len(fields)) for name, fields in columns.items()), *marks]
+    rows = pl.DataFrame({f"__{name}{number}": values for (name, number), values in read.items()})
+    single = {name: read[name, 0] for name, fields in columns.items() if len(fields) == 1}
+    several = {name: _combined(name, len(fields)) for name, fields in columns.items() if len(fields) > 1}
+    joined = rows.select(**several) if several else pl.DataFrame()
+    return pl.DataFrame({name: single[name] if name in single else joined[name] for name in columns}).hstack(rows)
 
 
 def _combined(name: str, count: int) -> pl.Expr:
-    parts = [pl.col(f"{name}.{number}") for number in range(count)]
-    if count == 1:
-        return parts[0].alias(name)
+    parts = [pl.col(f"__{name}{number}") for number in range(count)]
     said = [pl.when(part.str.strip_chars() != "").then(part) for part in parts]
-    return pl.concat_str(said, separator=" ", ignore_nulls=True).alias(name)
+    return pl.concat_str(said, separator=" ", ignore_nulls=True)
 
 
 def _parse_slowly(content: bytes, columns: Columns) -> _Block:
-    rows: list[dict[str, Any]] = []
+    rows: list[dict[tuple[str, int], Any]] = []
     block = _Block(pl.DataFrame(), _line_breaks(content))
     for number, line in enumerate(content.split(b"\n")):
         if not line.strip():
@@ -300,8 +233,9 @@ def _parse_slowly(content: bytes, columns: Columns) -> _Block:
             rows.append(_row(value, columns))
         except (ValueError, RecursionError) as error:
             block.problems.append((number, str(error) or "expected a JSON object, found one nested too deeply"))
-    flat = {f"{name}.{n}": one.kind.dtype for name, fields in columns.items() for n, one in enumerate(fields)}
-    block.rows = pl.DataFrame(rows, schema=flat, orient="row").select(_ours(columns))
+    every = [(name, number, one) for name, fields in columns.items() for number, one in enumerate(fields)]
+    read = {(name, n): pl.Series([row[name, n] for row in rows], dtype=one.kind.dtype) for name, n, one in every}
+    block.rows = _ours(read, columns)
     return block
 
 
@@ -317,7 +251,7 @@ def _parsed(line: bytes) -> Any:
         raise ValueError("expected a JSON object, found one nested too deeply") from None
 
 
-def _row(value: Any, columns: Columns) -> dict[str, Any]:
+def _row(value: Any, columns: Columns) -> dict[tuple[str, int], Any]:
     """Return one row, a value for every field.
 
     Raises:
@@ -328,7 +262,7 @@ def _row(value: Any, columns: Columns) -> dict[str, Any]:
     row = {}
     for name, fields in columns.items():
         for number, one in enumerate(fields):
-            row[f"{name}.{number}"] = field_value(value.get(one.key), one)
+            row[name, number] = field_value(value.get(one.key), one)
     return row
 
 

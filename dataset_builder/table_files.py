@@ -14,7 +14,8 @@ import polars as pl
 
 from .errors import DataError
 from .fields import DATE, NUMBER, TEXT, Field, Kind, time_kind
-from .json_lines import PACKED, SHOWN, Tally, field_value, open_plain, read_batches, require_file
+from .json_lines import SHOWN, Tally, field_value, read_batches
+from .packed_files import PACKED, open_plain, require_file
 from .source_names import TABLE_COLUMNS
 
 logger = logging.getLogger(__name__)

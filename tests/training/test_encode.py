@@ -79,6 +79,21 @@ def test_the_figures_are_those_of_the_written_graph_with_training_items_masked(t
             assert metrics["popularity"][f"{split}_{name}"] == floor[name]
 
 
+def test_what_is_scored_and_kept_is_the_running_mean_of_the_tables():
+    train, held = checkerboard()
+    run = fitting._Run(train, held, catalogue_of(20, 20), EncodeOptions(dim=8).completed())
+    run.start(train, catalogue_of(20, 20), None)
+    steps = []
+    run.optimizer.register_step_post_hook(lambda *_: steps.append(run.model.user_embeddings.detach().clone()))
+    run.epoch()
+    mean = steps[0]
+    for table in steps[1:]:
+        mean = 0.9 * mean + 0.1 * table
+    assert len(steps) > 4
+    torch.testing.assert_close(run.best["user_embeddings"], mean)
+    assert not torch.equal(run.best["user_embeddings"], steps[-1])
+
+
 def test_the_first_best_epoch_is_kept_and_patience_ends_training(monkeypatch):
     train, held = checkerboard()
     scores, states = iter([0.1, 0.3, 0.3, 0.2, 0.9]), []
