@@ -75,7 +75,7 @@ def distill(
     """Write profiles and explanations into a dataset folder.
 
     A pair is explained by its own review, in the split of its interaction; profiles rest on training reviews only. A
-    training review whose text also stands in a held-out review is used for neither. Doing it again gives the same
+    training review that nearly repeats a held-out one is used for neither. Doing it again gives the same
     bytes, and when it fails the folder stays as it was, but for the journal of a model's answers, which loses none.
 
     Args:

@@ -23,7 +23,11 @@ HELD_OUT, LIST_LENGTH = ("validation", "test"), 20
 NEIGHBOURS = 100
 ALS = {"iterations": 10, "regularization": 0.01, "alpha": 10.0}
 ALS_ITEM_EXPONENT = 0.25
-BPR = {"iterations": 100, "learning_rate": 0.1, "regularization": 0.003}  # the best of five tried on Yelp's validation
+BPR = {
+    "iterations": 100,
+    "learning_rate": 0.1,
+    "regularization": 0.003,
+}  # of five tried on Yelp's validation, within .0014 of the best recall
 
 
 def require_implicit() -> None:

@@ -6,7 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from xrec_dataset_builder.ask_options import AskOptions
+from xrec_dataset_builder.asking import ask
 from xrec_dataset_builder.build import Inputs, build
+from xrec_dataset_builder.journal import Journal
+
+from .scripted_teacher import QUICK, text_of
 
 REASONS = (
     "I loved the crispy pizza because the crust was fresh.",
@@ -63,3 +68,19 @@ def built(tmp_path: Path, reviews_file: Path, items_file: Path) -> Path:
     out = tmp_path / "data"
     build("amazon-2018", out, inputs=Inputs(reviews=[reviews_file], items=items_file))
     return out
+
+
+@pytest.fixture
+def journal(tmp_path):
+    with Journal(tmp_path / "j") as journal:
+        yield journal
+
+
+@pytest.fixture
+def put(journal):
+    """Asks with a journal, quickly where nothing else is said."""
+
+    def run(requests, teacher, accept=text_of, repair=None, collect=None, **options):
+        return ask(requests, teacher, journal, accept, repair, AskOptions(**QUICK | options), False, collect)
+
+    return run

@@ -11,23 +11,7 @@ from xrec_dataset_builder.journal import Journal
 from xrec_dataset_builder.patience import pause_after
 from xrec_dataset_builder.teacher import TeacherBusy, TeacherError
 
-from .scripted_teacher import QUICK, Teacher, longer_than, request_of, requests_of, text_of
-
-
-@pytest.fixture
-def journal(tmp_path):
-    with Journal(tmp_path / "j") as journal:
-        yield journal
-
-
-@pytest.fixture
-def put(journal):
-    """Asks with a journal, quickly where nothing else is said."""
-
-    def run(requests, teacher, accept=text_of, repair=None, collect=None, **options):
-        return ask(requests, teacher, journal, accept, repair, AskOptions(**QUICK | options), False, collect)
-
-    return run
+from .scripted_teacher import Teacher, longer_than, request_of, requests_of, text_of
 
 
 def busy_for(tries, **how):
