@@ -11,7 +11,6 @@ import polars as pl
 from .card import write_card
 from .errors import DataError
 from .leaks import LeakReport, check_cold, leak_report, straddling_report
-from .near_duplicates import near_copies
 from .prepare import Chosen, PrepareOptions, choose, judge, split_counts
 from .schema import (
     COLD_SPLITS,
@@ -30,9 +29,10 @@ from .schema import (
 )
 from .source_names import source_names
 from .sources import RAW_ITEM_COLUMNS, Batches, clean_items, find_reader, in_batches
-from .spool import Spool, review_batches
+from .spool import Spool
 from .table import TableFiles, raw_batches, read_explained
 from .table_files import TableOptions
+from .usable import write_straddling
 
 if TYPE_CHECKING:
     from .synthetic import World
@@ -183,7 +183,7 @@ def _write_texts(folder: DatasetFolder, spool: Spool, chosen: Chosen, counts: di
     spool.remove()
     without = pl.scan_parquet(folder.reviews).select((pl.col("review") == "").sum()).collect(engine="streaming")
     counts["without_text"] = int(without.item())
-    counts["straddling_training_reviews"] = int(near_copies(lambda: review_batches(folder.reviews)).sum())
+    counts["straddling_training_reviews"] = write_straddling(folder)
 
 
 def _write_items(folder: DatasetFolder, batches: Batches, pairs: pl.DataFrame) -> dict[str, int]:

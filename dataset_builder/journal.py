@@ -36,6 +36,12 @@ CREATE TABLE failures (
 ANSWER = "INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 FAILURE = "INSERT OR REPLACE INTO failures VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 SETTLED = "DELETE FROM failures WHERE hash = ?"
+TAKEN = """
+BEGIN IMMEDIATE;
+INSERT OR IGNORE INTO answers SELECT * FROM other.answers ORDER BY rowid;
+INSERT OR IGNORE INTO failures SELECT * FROM other.failures WHERE hash NOT IN (SELECT hash FROM answers) ORDER BY rowid;
+COMMIT;
+"""
 PAUSE = 0.004
 """Seconds from one commit to the next, in which answers gather."""
 GATHERED = 256
@@ -169,6 +175,33 @@ class Journal:
 
     def __len__(self) -> int:
         return self._read("SELECT count(*) FROM answers")[0][0]
+
+    def take(self, other: Path) -> int:
+        """Copy what another journal has recorded and this one has not, all of it or nothing.
+
+        Args:
+            other: the file of a journal that nobody has open.
+
+        Returns:
+            How many answers came.
+
+        Raises:
+            DataError: there is no such journal, it is open, or something cannot be read or written.
+        """
+        if not other.is_file():
+            raise DataError(f"{other}: expected a journal, found none; run the shard that writes it")
+        before = len(self)
+        with Journal(other):
+            connection = self._connect()
+            try:
+                connection.execute("PRAGMA synchronous = FULL")
+                connection.execute("ATTACH ? AS other", (str(other),))
+                connection.executescript(TAKEN)
+            except sqlite3.Error as error:
+                raise self._damaged(error) from error
+            finally:
+                connection.close()
+        return len(self) - before
 
     def close(self) -> None:
         """Commit what is waiting, fold the log into the file and let go of it; again does nothing.

@@ -147,17 +147,20 @@ def check_cold(pairs: pl.DataFrame) -> None:
             raise LeakError(f"expected no training edge of a cold {name}, found {known:,} with one; build the dataset again")
 
 
-def check_profile_sources(sources: pl.DataFrame, reviews: pl.DataFrame) -> None:
+def check_profile_sources(sources: pl.DataFrame, reviews: pl.DataFrame, copies: pl.DataFrame | None = None) -> None:
     """Check that no held-out review was read for a profile, be it the review itself or a near-duplicate of it.
 
     Args:
         sources: the pairs whose reviews were read for profiles.
-        reviews: all reviews, with `review` and `split`.
+        reviews: all reviews of these users, with `split` and, where `copies` is not given, `review`.
+        copies: pairs of training reviews that straddle the splits, where they are known already.
 
     Raises:
         LeakError: a held-out review or a near-duplicate of one fed a profile.
     """
-    held_out = reviews.filter((pl.col("split") != "train") | straddling(reviews))
+    if copies is None:
+        copies = reviews.filter(straddling(reviews))
+    held_out = pl.concat([reviews.filter(pl.col("split") != "train").select(PAIR), copies.select(PAIR)])
     report = leak_report(sources, held_out)
     if report.count:
         raise LeakError(

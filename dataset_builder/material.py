@@ -4,12 +4,16 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from .distilled import Parts
 from .masking import mask
+from .shards import WHOLE, Shard
 from .untrusted import RAW_CHARACTERS, cut, defused, speaks_to_model, visible
+from .usable import Usable
 
 REVIEW_CHARACTERS = 1_200
 """Most characters of one review in a question; what stands after them changes nothing."""
@@ -26,15 +30,17 @@ class Material:
     """Texts that are fit for questions.
 
     Args:
-        reviews: user_id, item_id, split, rating, text, and `speaks`: whether the review speaks to a model. Rows without text
-            are left out.
+        reviews: user_id, item_id, split, rating, text, `speaks`: whether the review speaks to a model, and `own`: whether it
+            is to be explained, not only shown for profiles. Rows without text are left out.
         items: item_id, title, description.
+        own_items: the places of items whose profiles are to be made, first and one after the last.
         masked: how much personal data was masked, by kind.
         emptied: reviews of which nothing visible was left.
     """
 
     reviews: pl.DataFrame
     items: pl.DataFrame
+    own_items: tuple[int, int]
     masked: Counter[str] = field(default_factory=Counter)
     emptied: int = 0
 
@@ -59,13 +65,17 @@ def fit(text: str, characters: int, names: Iterable[str] = ()) -> tuple[str, Cou
     return cut(defused(masked), characters), found
 
 
-def prepare_material(used: pl.DataFrame, raw_items: pl.DataFrame, names: Mapping[str, Sequence[str]]) -> Material:
+def prepare_material(
+    usable: Usable, raw_items: pl.DataFrame, names: Mapping[str, Sequence[str]], room: Path, shard: Shard = WHOLE
+) -> Material:
     """Make reviews and metadata fit for questions.
 
     Args:
-        used: the columns of `schema.REVIEWS`, the rows that may be used.
+        usable: the reviews.
         raw_items: the columns of `schema.RAW_ITEMS`.
         names: users' names, as far as they are known.
+        room: a folder for the texts, which are read from there, so that memory does not grow with them.
+        shard: whose users and items are asked about; reviews that concern neither are left out.
     """
     masked: Counter[str] = Counter()
 
@@ -74,19 +84,32 @@ def prepare_material(used: pl.DataFrame, raw_items: pl.DataFrame, names: Mapping
         masked.update(found)
         return text
 
-    pairs = zip(used["user_id"], used["review"], strict=True)
-    texts = [fitting(review, REVIEW_CHARACTERS, names.get(user, ())) for user, review in pairs]
-    speaks = [speaks_to_model(visible(review)[:RAW_CHARACTERS]) for review in used["review"]]
-    reviews = used.select("user_id", "item_id", "split", "rating").with_columns(
-        text=pl.Series(texts, dtype=pl.String), speaks=pl.Series(speaks, dtype=pl.Boolean)
-    )
-    kept = reviews.filter(pl.col("text") != "")
-    rows = [
+    own_items = shard.slice(raw_items.height)
+    emptied, parts, (start, stop) = 0, Parts(room, "material"), usable.share(shard)
+    at = 0
+    for batch in usable.batches():
+        places = pl.int_range(at, at + batch.height)
+        at += batch.height
+        rows = batch.with_columns(own=(places >= start) & (places < stop)).filter("usable")
+        if shard != WHOLE:
+            fed = (pl.col("split") == "train") & pl.col("item_id").is_in(raw_items["item_id"][slice(*own_items)].implode())
+            rows = rows.filter(pl.col("own") | fed)
+        pairs = zip(rows["user_id"], rows["review"], strict=True)
+        texts = [fitting(review, REVIEW_CHARACTERS, names.get(user, ())) for user, review in pairs]
+        speaks = [speaks_to_model(visible(review)[:RAW_CHARACTERS]) for review in rows["review"]]
+        fit_rows = rows.select("user_id", "item_id", "split", "rating", "own").with_columns(
+            text=pl.Series(texts, dtype=pl.String), speaks=pl.Series(speaks, dtype=pl.Boolean)
+        )
+        kept = fit_rows.filter(pl.col("text") != "")
+        emptied += rows.height - kept.height
+        parts.add(kept, compression="uncompressed")
+    items = [
         {"item_id": item, "title": fitting(title, TITLE_CHARACTERS), "description": fitting(about, DESCRIPTION_CHARACTERS)}
         for item, title, about in raw_items.select("item_id", "title", "description").iter_rows()
     ]
     strings = dict.fromkeys(("item_id", "title", "description"), pl.String)
-    return Material(kept, pl.DataFrame(rows, schema=strings), masked, reviews.height - kept.height)
+    reviews = pl.concat([pl.read_ipc(path) for path in parts.paths], rechunk=False)
+    return Material(reviews, pl.DataFrame(items, schema=strings), own_items, masked, emptied)
 
 
 def chosen(reviews: pl.DataFrame, places: Sequence[int], most: int, seed: int) -> list[dict[str, Any]]:

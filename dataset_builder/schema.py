@@ -54,6 +54,9 @@ REVIEWS: dict[str, Any] = {**INTERACTIONS, "review": pl.String, "split": pl.Stri
 RAW_ITEMS: dict[str, Any] = {"item_id": pl.String, "title": pl.String, "description": pl.String}
 """The raw item metadata, never published."""
 
+STRADDLING: dict[str, Any] = {"user_id": pl.String, "item_id": pl.String}
+"""Pairs whose training review a held-out one nearly repeats."""
+
 USER_NAMES: dict[str, Any] = {"user_id": pl.String, "name": pl.String}
 """Names that users write under, where the source gives them; read to be masked, never published."""
 
@@ -110,6 +113,16 @@ class DatasetFolder:
     def raw_items(self) -> Path:
         """The raw item metadata."""
         return self.root / "private" / "items.parquet"
+
+    @property
+    def straddling(self) -> Path:
+        """The training reviews that must not be used, as `build` found them."""
+        return self.root / "private" / "straddling.parquet"
+
+    @property
+    def shards(self) -> Path:
+        """What shards of a distillation have made so far; absent when none is under way."""
+        return self.root / "private" / "shards"
 
     @property
     def user_names(self) -> Path:
@@ -185,14 +198,31 @@ def read_table(path: Path, schema: Mapping[str, Any]) -> pl.DataFrame:
     Raises:
         DataError: the file is missing, is not Parquet, or lacks a column.
     """
+    scan = scan_table(path, schema)
+    try:
+        return scan.collect()
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise DataError(f"{path}: expected a Parquet file, found something else; build the dataset again") from error
+
+
+def scan_table(path: Path, schema: Mapping[str, Any]) -> pl.LazyFrame:
+    """Return one table of a dataset folder to be read in parts, with the columns of its schema in order.
+
+    Args:
+        path: a Parquet file.
+        schema: column name to polars type.
+
+    Raises:
+        DataError: the file is missing, is not Parquet, or lacks a column.
+    """
     if not path.is_file():
         raise DataError(f"{path}: expected a Parquet file, found none; build the dataset again with `xrec build`")
     try:
-        table = pl.read_parquet(path)
+        found = pl.read_parquet_schema(path)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DataError(f"{path}: expected a Parquet file, found something else; build the dataset again") from error
-    check_columns(table, schema, str(path))
-    return table.select(list(schema))
+    check_columns(pl.DataFrame(schema=found), schema, str(path))
+    return pl.scan_parquet(path).select(list(schema))
 
 
 def write_table(table: pl.DataFrame, path: Path, schema: Mapping[str, Any]) -> None:

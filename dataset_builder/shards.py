@@ -1,12 +1,9 @@
 """One share of a run that several processes or machines divide among themselves: `--shard 3/8` is the third of eight."""
 
 import re
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
-
-import polars as pl
 
 from .errors import DataError
 
@@ -62,15 +59,13 @@ class Shard:
         """Whether the thing at this place of a sequence belongs to the share."""
         return place % self.of == self.number - 1
 
-    def owns(self, ids: pl.Series) -> pl.Series:
-        """Mark the ids that belong to the share, by their CRC-32: the same on every machine and in every release.
+    def slice(self, things: int) -> tuple[int, int]:
+        """Return where its share of so many things begins and ends: shares lie side by side and differ by one at most."""
+        return (self.number - 1) * things // self.of, self.number * things // self.of
 
-        Args:
-            ids: strings, `(rows,)`; each is looked at once.
-        """
-        distinct = ids.unique()
-        mine = [one for one in distinct if self.has(zlib.crc32(one.encode("utf-8")))]
-        return ids.is_in(mine)
+
+WHOLE = Shard(1, 1)
+"""All there is."""
 
 
 def shard_folder(room: Path, shard: Shard) -> Path:

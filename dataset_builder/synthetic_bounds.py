@@ -8,12 +8,14 @@ world's rules.
 
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import polars as pl
 
-from .distill import make_tables
-from .schema import RAW_ITEMS, REVIEWS, DatasetFolder, read_table
+from .quoting import gathered, quote
+from .schema import DatasetFolder
 from .synthetic_text import KINDS
 
 SMOOTHING = 1.0
@@ -34,7 +36,9 @@ def text_bounds(folder: DatasetFolder, pairs: pl.DataFrame, aspects: Mapping[str
         posterior's binary entropy, in bits; the aspects are not independent, so the true uncertainty, which is the most that
         the graph can resolve, is at most this.
     """
-    tables = make_tables(read_table(folder.reviews, REVIEWS), read_table(folder.raw_items, RAW_ITEMS), progress=False)
+    with TemporaryDirectory() as room:
+        quote(folder, Path(room), progress=False)
+        tables = gathered(folder, [Path(room)])
     names = list(aspects)
     cells = _cells(pairs, tables.users, tables.items, aspects)
     shared = _indicator(pairs["shared_aspects"].to_list(), names)

@@ -27,6 +27,7 @@ _TEACHING: tuple[str, ...] = (
 _TEACHING += ("profile_reviews",)
 _ASKING = {"concurrency": "concurrency", "requests_per_second": "requests_per_second", "timeout": "timeout", "limit": "limit"}
 _ASKING |= {"price_in": "prompt_price", "price_out": "completion_price"}
+_SHARES = ("shard", "gather")
 _EXTRACTIVE = ("explanation_sentences", "profile_sentences", "explanation_words")
 
 
@@ -54,7 +55,14 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     asking.add_argument("--price-in", type=float, metavar="P", help="of a million tokens asked, to show the cost")
     asking.add_argument("--price-out", type=float, metavar="P", help="of a million tokens answered")
     asking.add_argument("--limit", type=int, metavar="N", help="ask at most N; the tables wait for the rest")
+    add_shard_flags(asking)
     asking.add_argument("--dry-run", action="store_true", help="show requests, tokens and cost, and ask nothing")
+
+
+def add_shard_flags(parser: "argparse.ArgumentParser | argparse._ArgumentGroup") -> None:
+    """Add what lets several processes or machines divide a command among themselves."""
+    parser.add_argument("--shard", metavar="I/N", help="do the I-th of N shares only, and leave it to be gathered")
+    parser.add_argument("--gather", type=int, metavar="N", help="put together what N shards left")
 
 
 def distill_as_told(data: Path, teacher: str, flags: Mapping[str, Any]) -> None:
@@ -71,10 +79,15 @@ def distill_as_told(data: Path, teacher: str, flags: Mapping[str, Any]) -> None:
     if teacher not in TEACHERS:
         raise DataError(f"expected a teacher among {', '.join(TEACHERS)}, found {teacher!r}; choose one")
     _check_fit(teacher, flags)
-    from .distill import distill
+    from .distill import distill, workplace
+    from .quoting import QuoteOptions
+    from .shards import Shard
 
+    shard = Shard.parse(flags["shard"]) if "shard" in flags else None
+    shares: dict[str, Any] = {"shard": shard, "gather": flags.get("gather")}
     if teacher == "extractive":
-        distill(data, **flags)
+        limits = {flag: flags[flag] for flag in _EXTRACTIVE if flag in flags}
+        distill(data, quoting=QuoteOptions(**limits), **shares)
         return
     from .ask_options import AskOptions
     from .lesson import Lesson
@@ -88,10 +101,11 @@ def distill_as_told(data: Path, teacher: str, flags: Mapping[str, Any]) -> None:
     folder = DatasetFolder(data)
     teaching.read_prompts(read_build(folder)["source"])  # before a model is loaded for nothing
     if flags.get("dry_run"):
-        sys.stdout.write(plan(Lesson.read(folder, teacher, teaching), asking).summary())
+        with workplace(folder) as room:
+            sys.stdout.write(plan(Lesson.read(folder, teacher, teaching, room, shard), asking).summary())
         return
     made = make_teacher(teacher, teaching.model, flags.get("base_url"), asking.concurrency)
-    distill(data, made, teaching=teaching, asking=asking)
+    distill(data, made, teaching=teaching, asking=asking, **shares)
 
 
 def make_teacher(name: str, model: str, base_url: str | None = None, concurrency: int = 8) -> "Teacher":
@@ -119,7 +133,7 @@ def _check_fit(teacher: str, flags: Mapping[str, Any]) -> None:
     """Refuse flags that the teacher does not heed."""
     for flag in flags:
         if teacher == "extractive":
-            fits = flag in _EXTRACTIVE
+            fits = flag in (*_EXTRACTIVE, *_SHARES)
         else:
             fits = flag not in ("explanation_sentences", "profile_sentences") and (flag != "base_url" or teacher == "openai")
         if not fits:

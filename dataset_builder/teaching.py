@@ -122,9 +122,10 @@ class Course:
         self.titles = {item: title for item, title, _ in material.items.iter_rows()}
 
     def item_profiles(self) -> Questions:
-        """One request for every item with a description or a review that may feed it."""
+        """One request for every item of its own with a description or a review that may feed it."""
         places = self.material.for_profiles("item")
-        rows = [row for row in self.material.items.iter_rows() if row[2] or row[0] in places]
+        own = self.material.items[slice(*self.material.own_items)]
+        rows = [row for row in own.iter_rows() if row[2] or row[0] in places]
 
         def make(row: tuple[str, str, str]) -> Request:
             item, title, description = row
@@ -134,17 +135,18 @@ class Course:
         return Questions(rows, make)
 
     def user_profiles(self) -> Questions:
-        """One request for every user with a review that may feed a profile."""
+        """One request for every user of its own with a review that may feed a profile."""
         places = self.material.for_profiles("user")
+        own = set(self.material.reviews.filter("own")["user_id"].unique())
 
         def make(user: str) -> Request:
             reviews = [{"title": self.titles.get(one["item_id"], "")} | _review(one) for one in self._chosen(places[user])]
             return self._request("user_profile", (user,), {"reviews": reviews})
 
-        return Questions(sorted(places), make)
+        return Questions(sorted(user for user in places if user in own), make)
 
     def explanations(self, items: Mapping[str, str], users: Mapping[str, str]) -> Questions:
-        """One request for every review.
+        """One request for every review of its own.
 
         Args:
             items: item profiles by id.
@@ -162,7 +164,7 @@ class Course:
             }
             return self._request("explanation", (user, item), data)
 
-        return Questions(range(reviews.height), make)
+        return Questions(reviews["own"].arg_true().to_list(), make)
 
     def _chosen(self, places: Sequence[int]) -> list[dict[str, Any]]:
         return chosen(self.material.reviews, places, self.options.profile_reviews, self.options.seed)
@@ -214,22 +216,39 @@ class Taught:
 
 
 def teach(
-    course: Course, judge: Judge, teacher: Teacher, journal: Journal, options: AskOptions, progress: bool = True
+    course: Course,
+    judge: Judge,
+    teacher: Teacher,
+    journal: Journal,
+    options: AskOptions,
+    progress: bool = True,
+    kinds: Sequence[str] = KINDS,
+    before: Taught | None = None,
 ) -> Taught:
     """Ask for all that is not in the journal, kind by kind.
 
     A pair whose profile failed is explained without it; the next run asks for the profile, and for what rests on it, again.
 
+    Args:
+        course: makes the questions.
+        judge: says what is kept.
+        teacher: who is asked.
+        journal: what was answered before.
+        options: how it is asked.
+        progress: show a progress bar on standard error.
+        kinds: what is asked for, in this order.
+        before: what was made of other kinds, to go on from.
+
     Raises:
         DataError: the teacher stays down or has no answer for anybody; what was recorded stays.
     """
-    taught = Taught()
+    taught = before or Taught()
 
     def collect(request: Request, text: str) -> None:
         taught.texts[request.kind][request.key] = text
         taught.sources.append((request.kind, request.key, request.prompt_version, request.hash))
 
-    for kind in KINDS:
+    for kind in kinds:
         questions = _questions(course, kind, taught)
         left = None if options.limit is None else options.limit - taught.asked
         asked = ask(questions, teacher, journal, judge.accept, judge.repair, replace(options, limit=left), progress, collect)
@@ -241,6 +260,7 @@ def teach(
             logger.warning("no %s of %s: %s", kind.replace("_", " "), ", ".join(request.key), reason)
         if taught.left_out:
             break
+    taught.masked = Counter()
     for one in {digest for *_, digest in taught.sources}:
         taught.masked.update(judge.masked.get(one, {}))
     return taught

@@ -12,6 +12,7 @@ from xrec_dataset_builder.build import Inputs, build
 from xrec_dataset_builder.distill import distill
 from xrec_dataset_builder.errors import DataError
 from xrec_dataset_builder.extractive import explanation
+from xrec_dataset_builder.quoting import QuoteOptions
 from xrec_dataset_builder.schema import REVIEWS, SPLITS, DatasetFolder, write_table
 
 from .wording_teacher import distinct, edited
@@ -132,7 +133,7 @@ def test_what_cannot_be_distilled_says_so(built: Path, tmp_path: Path):
     with pytest.raises(DataError, match="expected the teacher 'extractive' or a Teacher, found 'openai'"):
         distill(built, "openai")
     with pytest.raises(DataError, match="explanation_words of at least 1, found 0"):
-        distill(built, explanation_words=0)
+        distill(built, quoting=QuoteOptions(explanation_words=0))
     with pytest.raises(DataError, match="no such folder; make one with `xrec build`"):
         distill(tmp_path / "none")
     folder = DatasetFolder(built)

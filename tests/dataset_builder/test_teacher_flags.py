@@ -6,7 +6,7 @@ import pytest
 from xrec_dataset_builder import teacher_flags
 from xrec_dataset_builder.ask_options import AskOptions
 from xrec_dataset_builder.commands import distill_command
-from xrec_dataset_builder.distill import distill
+from xrec_dataset_builder.distill import distill, workplace
 from xrec_dataset_builder.errors import DataError
 from xrec_dataset_builder.lesson import Lesson
 from xrec_dataset_builder.planning import plan
@@ -87,7 +87,8 @@ def test_a_plan_counts_exactly_what_is_asked_afterwards(built: Path):
     folder = DatasetFolder(built)
 
     def planned(**options) -> dict[str, tuple[int, int, int]]:
-        kinds = plan(Lesson.read(folder, "scripted", teaching), AskOptions(**options)).kinds
+        with workplace(folder) as room:
+            kinds = plan(Lesson.read(folder, "scripted", teaching, room), AskOptions(**options)).kinds
         return {kind: (one.recorded, one.requests, one.left_out) for kind, one in kinds.items()}
 
     assert planned(limit=25) == {"item_profile": (0, 10, 0), "user_profile": (0, 15, 5), "explanation": (0, 0, 100)}
@@ -99,7 +100,7 @@ def test_a_plan_counts_exactly_what_is_asked_afterwards(built: Path):
     assert planned() == {"item_profile": (10, 0, 0), "user_profile": (20, 0, 0), "explanation": (100, 0, 0)}
 
 
-def test_rows_that_ask_the_same_count_as_one_request(built: Path):
+def test_rows_that_ask_the_same_count_as_one_request(built: Path, tmp_path: Path):
     folder, teaching = DatasetFolder(built), TeachOptions(model="scripted-1", domain="business")
     reviews = pl.read_parquet(folder.reviews)
     first, second = reviews.filter(pl.col("item_id") == "B0")["user_id"][:2]
@@ -111,7 +112,7 @@ def test_rows_that_ask_the_same_count_as_one_request(built: Path):
         rating=pl.lit(3.0),
     )
     write_table(reviews, folder.reviews, REVIEWS)
-    planned = plan(Lesson.read(folder, "scripted", teaching), AskOptions()).kinds["explanation"]
+    planned = plan(Lesson.read(folder, "scripted", teaching, tmp_path), AskOptions()).kinds["explanation"]
     assert (planned.rows, planned.requests) == (100, 99)
     teacher = WordingTeacher()
     distill(built, teacher, teaching=teaching, progress=False)
@@ -119,9 +120,9 @@ def test_rows_that_ask_the_same_count_as_one_request(built: Path):
     assert pl.read_parquet(folder.provenance).filter(pl.col("kind") == "explanation").height == 100
 
 
-def test_estimated_tokens_are_near_those_spent(built: Path):
+def test_estimated_tokens_are_near_those_spent(built: Path, tmp_path: Path):
     teaching, folder = TeachOptions(model="scripted-1", domain="business"), DatasetFolder(built)
-    guessed = plan(Lesson.read(folder, "scripted", teaching), AskOptions(prompt_price=2.0, completion_price=0.0))
+    guessed = plan(Lesson.read(folder, "scripted", teaching, tmp_path), AskOptions(prompt_price=2.0, completion_price=0.0))
     distill(built, WordingTeacher(), teaching=teaching, progress=False)
     spent = read_build(folder)["distillation"]["tokens"]["prompt"]
     prompt = sum(one.prompt_tokens for one in guessed.kinds.values())
