@@ -13,7 +13,7 @@ from .checkpoint_xrec import is_adapter_key, load_checkpoint, names_not_saved, s
 from .collaborative_adapter import MixtureOfExpertsAdapter
 from .configuration_xrec import XRecConfig
 from .layer_injection import install_injection
-from .lightgcn import LightGCN, layer_arguments
+from .lightgcn import LightGCN, table_arguments
 from .marker_placement import find_markers, pick_embeddings, replace_at
 
 SIGNAL_ARGUMENTS = ("user_ids", "item_ids", "user_embeds", "item_embeds", "marker_columns")
@@ -67,9 +67,7 @@ class XRecPreTrainedModel(PreTrainedModel):
         )  # fmt: skip
         self.user_adapter = MixtureOfExpertsAdapter(*adapter)
         self.item_adapter = MixtureOfExpertsAdapter(*adapter)
-        self.lightgcn = LightGCN(
-            config.num_users, config.num_items, config.collaborative_dim, **layer_arguments(config.layer_weights)
-        )
+        self.lightgcn = LightGCN(config.num_users, config.num_items, config.collaborative_dim, **table_arguments(config))
         if config.injection != "none" and None in (config.user_token_id, config.item_token_id):
             raise ValueError(
                 f"injection={config.injection!r} needs user_token_id and item_token_id, found {config.user_token_id} and "
@@ -102,6 +100,7 @@ class XRecPreTrainedModel(PreTrainedModel):
         self.lightgcn = lightgcn.requires_grad_(False)
         self.config.num_users, self.config.num_items = lightgcn.num_users, lightgcn.num_items
         self.config.layer_weights = list(lightgcn.layer_weights)
+        self.config.length_exponent = lightgcn.length_exponent
         self._keys_to_ignore_on_save = names_not_saved(self)
 
     def activation_checkpointing_enable(self, activation_checkpointing_kwargs: dict | None = None, **kwargs: Any) -> None:

@@ -24,7 +24,7 @@ from .checkpoint_files import (
 )
 from .configuration_xrec import XRecConfig
 from .layer_injection import install_injection
-from .lightgcn import LightGCN, layer_arguments
+from .lightgcn import LightGCN, table_arguments
 
 BACKBONE_PREFIX, TABLES_PREFIX = "language_model.", "lightgcn."
 ADAPTER_PREFIXES = ("user_adapter.", "item_adapter.", "injection_scale")
@@ -272,7 +272,7 @@ def load_tables(model: Any, source: CheckpointSource, num_users: int, num_items:
     tables = source.tensors(TABLES_NAME)
     with torch.device("meta"):
         known = model.config.layer_weights
-        lightgcn = LightGCN(num_users, num_items, model.config.collaborative_dim, **layer_arguments(known))
+        lightgcn = LightGCN(num_users, num_items, model.config.collaborative_dim, **table_arguments(model.config))
     expected = {name: tuple(table.shape) for name, table in lightgcn.state_dict().items()}
     found = {name: tuple(table.shape) for name, table in tables.items()}
     if expected != found:

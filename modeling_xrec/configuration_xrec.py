@@ -39,6 +39,7 @@ class XRecConfig(PreTrainedConfig):
         num_items: rows of the item table stored in the model; 0 when callers pass `item_embeds`. Default 0.
         layer_weights: weights alpha_0 .. alpha_L of LightGCN's layers in the stored tables, which taking a score apart needs;
             None where they are not known.
+        length_exponent: power of its own length that an item keeps in the stored tables where users have length 1. Default 0.
         base_model_name_or_path: backbone that an adapter-sized checkpoint is completed from; None for a full checkpoint.
         base_model_revision: commit of that backbone.
 
@@ -61,6 +62,7 @@ class XRecConfig(PreTrainedConfig):
     num_users: int = 0
     num_items: int = 0
     layer_weights: list[float | int] | None = None
+    length_exponent: float | int = 0.0
     base_model_name_or_path: str | None = None
     base_model_revision: str | None = None
     tie_word_embeddings: bool = False
@@ -95,6 +97,7 @@ class XRecConfig(PreTrainedConfig):
             "markers_per_side": self.markers_per_side >= 1,
             "num_users": self.num_users >= 0,
             "num_items": self.num_items >= 0,
+            "length_exponent": 0 <= self.length_exponent <= 1,
             "layer_weights": self.layer_weights != [] and all(map(math.isfinite, self.layer_weights or ())),
         }
         for name, holds in limits.items():

@@ -1,7 +1,7 @@
 """Why a score is what it is: the history items, the other users and the paths between them that carry it.
 
 A settled embedding is its own part and a sum over its neighbours. With d_u the degree of user u, N(u) its items, F_j the row
-of item j in the fold-in table and n_u the length that `to_unit_rows` divided by (1 where it was not called):
+of item j in the fold-in table and n_u what `to_unit_rows` divided by (1 where it was not called):
 
     e_u = (o_u + sum over j in N(u) of F_j / sqrt(d_u)) / n_u       o_u = alpha_0 E^(0)_u; 0 for a node outside the graph
 
@@ -126,9 +126,9 @@ class Evidence:
         check_edges(edge_index, model.num_users, model.num_items)
         if not model.is_settled():
             raise ValueError("expected a settled model, found empty fold-in tables; call settle(edge_index) first.")
-        self.model, self.unit = model, model.has_unit_rows()
+        self.model = model
         edge_index = edge_index.to(model.user_embeddings.device)
-        if self.unit and lengths is None:
+        if lengths is None and model.has_unit_rows():
             lengths = recover_lengths(model, edge_index, layer_weights)
         if lengths is None:
             lengths = model.user_embeddings.new_ones(model.num_users), model.item_embeddings.new_ones(model.num_items)
@@ -204,7 +204,7 @@ class Evidence:
             embedding, length = table[node].detach().double(), self.lengths[side][node].double().clamp(min=1e-12)
         else:
             embedding = parts.sum(dim=0)
-            length = embedding.norm().clamp(min=1e-12) if self.unit else embedding.new_ones(())
+            length = self.model.divisors(embedding.unsqueeze(0), side).squeeze()
             embedding = embedding / length
         check_finite(**{f"{side}_embeddings": embedding.unsqueeze(0), f"{other}_fold_in": parts})
         own = embedding - parts.sum(dim=0) / length if isinstance(node, int) else torch.zeros_like(embedding)

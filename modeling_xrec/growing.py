@@ -14,7 +14,6 @@ pass the grown tables to the encoder as its start.
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 
 from .bipartite_graph import check_edges, check_finite, distinct_edges
 from .histories import root, sum_over_root
@@ -37,7 +36,7 @@ def grow(model: LightGCN, edge_index: torch.Tensor, num_users: int, num_items: i
         num_items: items with the new ones.
 
     Returns:
-        A settled model of `num_users` and `num_items`, of length 1 a row where the given one is.
+        A settled model of `num_users` and `num_items`; new rows have the lengths of `to_unit_rows` where the known ones do.
 
     Raises:
         ValueError: a model that is not settled, sizes below its own, bad edges, or a new node without a known neighbour.
@@ -51,7 +50,8 @@ def grow(model: LightGCN, edge_index: torch.Tensor, num_users: int, num_items: i
         )
     check_edges(edge_index, num_users, num_items)
     check_finite(**{name: table.detach() for name, table in model.state_dict().items()})
-    grown = LightGCN(num_users, num_items, model.user_embeddings.shape[1], model.num_layers, model.layer_weights)
+    arguments = (model.user_embeddings.shape[1], model.num_layers, model.layer_weights, model.length_exponent)
+    grown = LightGCN(num_users, num_items, *arguments)
     grown.to(model.user_embeddings).requires_grad_(model.user_embeddings.requires_grad)
     users, items = distinct_edges(edge_index.to(model.user_embeddings.device), num_items)
     _add("user", model, grown, users, items)
@@ -83,7 +83,7 @@ def _add(side: Literal["user", "item"], model: LightGCN, grown: LightGCN, nodes:
     if not len(counts):
         return
     sums = sum_over_root(source, others[nodes.argsort(stable=True)], counts)
-    target[known:] = F.normalize(sums, dim=1) if model.has_unit_rows() else sums
+    target[known:] = sums / model.divisors(sums, side)
     target_fold_in[known:] = sums / root(counts, sums.dtype)
 
 

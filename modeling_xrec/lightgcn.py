@@ -36,6 +36,7 @@ class LightGCN(nn.Module):
         num_layers: propagation steps L.
         aggregation: how layers make E: `"mean"` (the LightGCN paper), `"sum"` (XRec's reference code), or the paper's weights
             alpha_0 .. alpha_L themselves.
+        length_exponent: gamma of `to_unit_rows`, where the tables hold what it made.
 
     Attributes:
         user_embeddings: `(num_users, d)`.
@@ -51,8 +52,10 @@ class LightGCN(nn.Module):
         embedding_dim: int = 64,
         num_layers: int = 3,
         aggregation: Literal["mean", "sum"] | Sequence[float] = "mean",
+        length_exponent: float = 0.0,
     ) -> None:
         super().__init__()
+        self.length_exponent = length_exponent
         self.num_layers, self.layer_weights = num_layers, _layer_weights(aggregation, num_layers)
         self.user_embeddings = nn.Parameter(torch.empty(num_users, embedding_dim))
         self.item_embeddings = nn.Parameter(torch.empty(num_items, embedding_dim))
@@ -141,7 +144,8 @@ class LightGCN(nn.Module):
         """Collaborative embeddings of users (or items) that the graph has not seen, from what they touched.
 
         Equals propagation over the graph with the new node added, when its own layer 0 is zero and the layers and degrees
-        of the others are held: `sum over history of fold_in / sqrt(|history|)`; brought to length 1 where the tables are.
+        of the others are held: `sum over history of fold_in / sqrt(|history|)`; brought to the length of `to_unit_rows` where
+        the tables are.
 
         Args:
             histories: for each new user the indices of its items (for `side="item"`, of its users), lists of integers or
@@ -157,7 +161,7 @@ class LightGCN(nn.Module):
         """
         table, entries, counts = self._fold_in_entries(histories, side)
         folded = sum_over_root(table, entries, counts)
-        return F.normalize(folded, dim=1) if self.has_unit_rows() else folded
+        return folded / self.divisors(folded, side)
 
     @torch.no_grad()
     def fold_in_shares(
@@ -166,7 +170,7 @@ class LightGCN(nn.Module):
         """What each entry of a history adds to the inner product of the folded-in node and a node of the other side.
 
         The fold-in is a sum over the history, so its inner product with an embedding e is one too: an entry adds
-        `fold_in . e / sqrt(|history|)`, divided like the sum itself where that is brought to length 1.
+        `fold_in . e / sqrt(|history|)`, divided like the sum itself where that is brought to another length.
 
         Args:
             histories: as in `fold_in`, like the errors.
@@ -178,8 +182,7 @@ class LightGCN(nn.Module):
         """
         table, entries, counts = self._fold_in_entries(histories, side)
         factors = embeddings.to(table) / root(counts, table.dtype)
-        if self.has_unit_rows():
-            factors = factors / sum_over_root(table, entries, counts).norm(dim=1, keepdim=True).clamp(min=1e-12)
+        factors = factors / self.divisors(sum_over_root(table, entries, counts), side)
         shares = (table[entries] * factors.repeat_interleave(counts, dim=0)).sum(dim=1)
         return list(shares.split(counts.tolist()))
 
@@ -195,20 +198,42 @@ class LightGCN(nn.Module):
         return table, *distinct_entries(histories, len(table), other, table.device)
 
     @torch.no_grad()
-    def to_unit_rows(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Brings every embedding to length 1, in place, for tables trained by cosine: inner products then rank as it does.
+    def to_unit_rows(self, length_exponent: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
+        """Brings the embeddings, in place, to the lengths that `unit_rows` gives them.
+
+        Args:
+            length_exponent: gamma; 0 for items of length 1, so that inner products are cosines.
 
         Returns:
-            The lengths before, `(|U|,)` and `(|I|,)`, which no table holds any more; `evidence` splits scores by them.
+            What the embeddings were divided by, `(|U|,)` and `(|I|,)`, which no table holds any more; `evidence` splits scores
+            by it. Where gamma is not 0, all tables are divided by the items' mean length first.
         """
-        lengths = self.user_embeddings.norm(dim=1), self.item_embeddings.norm(dim=1)
-        for table in (self.user_embeddings, self.item_embeddings):
-            table.copy_(F.normalize(table, dim=1))
-        return lengths
+        self.length_exponent = length_exponent
+        if length_exponent:
+            mean = self.item_embeddings.norm(dim=1).mean().clamp(min=1e-12)
+            for table in self.state_dict().values():
+                table.div_(mean)
+        users = _divisors(self.user_embeddings.norm(dim=1), 0.0)
+        items = _divisors(self.item_embeddings.norm(dim=1), length_exponent)
+        for table, divisors in ((self.user_embeddings, users), (self.item_embeddings, items)):
+            table.div_(divisors.unsqueeze(1))
+        return users, items
+
+    def divisors(self, folded: torch.Tensor, side: Literal["user", "item"]) -> torch.Tensor:
+        """What folded-in rows are divided by to be like the tables' rows, `(rows, 1)`: 1 where these are as propagated.
+
+        Args:
+            folded: sums over histories, `(rows, d)`.
+            side: which side they are on.
+        """
+        lengths = folded.norm(dim=1, keepdim=True)
+        if not self.has_unit_rows():
+            return torch.ones_like(lengths)
+        return _divisors(lengths, 0.0 if side == "user" else self.length_exponent)
 
     def has_unit_rows(self) -> bool:
-        """Whether the item embeddings have length 1 (or 0, without an edge): what `fold_in` returns then has too."""
-        lengths = self.item_embeddings.norm(dim=1)
+        """Whether `to_unit_rows` made the tables: users (without any, items) have length 1, or 0 without an edge."""
+        lengths = (self.user_embeddings if self.num_users else self.item_embeddings).norm(dim=1)
         return bool((lengths > 0).any() and ((lengths - 1).abs().lt(1e-3) | lengths.eq(0)).all())
 
     def recommend(
@@ -251,9 +276,41 @@ class LightGCN(nn.Module):
         return nearest_rows((self.user_embeddings if side == "user" else self.item_embeddings).detach(), ids, k)
 
 
-def layer_arguments(weights: Sequence[float] | None) -> dict[str, Any]:
-    """Arguments of `LightGCN` for given layer weights alpha_0 .. alpha_L; none where they are not known."""
-    return {} if weights is None else {"num_layers": len(weights) - 1, "aggregation": weights}
+def table_arguments(config: Any) -> dict[str, Any]:
+    """Arguments of `LightGCN` for the tables that a configuration describes, as far as it does: layer weights, exponent."""
+    weights = config.layer_weights
+    layers = {} if weights is None else {"num_layers": len(weights) - 1, "aggregation": weights}
+    return {**layers, "length_exponent": config.length_exponent}
+
+
+def unit_rows(
+    users: torch.Tensor, items: torch.Tensor, length_exponent: float = 0.0, mean: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows whose inner product is cos(u, i) (|e_i| / mean_j |e_j|)^gamma: between the cosine and the inner product.
+
+    A user's length does not change the order of items. An item's grows with its popularity and with how much its users
+    agree; a part of it ranks better than none and than all of it.
+
+    Args:
+        users: `(users, d)`.
+        items: `(items, d)`; all of them, unless `mean` is given.
+        length_exponent: gamma; 0 for the cosine.
+        mean: the items' mean length, a scalar; that of `items` where None.
+
+    Returns:
+        Both, in their shapes; differentiable, but for the mean.
+    """
+    users = F.normalize(users, dim=1)
+    if not length_exponent:
+        return users, F.normalize(items, dim=1)
+    lengths = items.norm(dim=1, keepdim=True)
+    mean = (lengths.detach().mean() if mean is None else mean).clamp(min=1e-12)
+    return users, items / (_divisors(lengths, length_exponent) * mean**length_exponent)
+
+
+def _divisors(lengths: torch.Tensor, length_exponent: float) -> torch.Tensor:
+    """What rows of these lengths are divided by to have them to the power gamma: length^(1 - gamma)."""
+    return lengths.clamp(min=1e-12) ** (1 - length_exponent)
 
 
 def _check_side(side: str) -> None:
@@ -280,4 +337,4 @@ def _weighted_sum(layers: list[torch.Tensor], weights: Sequence[float]) -> torch
     return total
 
 
-__all__ = ["LightGCN", "layer_arguments"]
+__all__ = ["LightGCN", "table_arguments", "unit_rows"]

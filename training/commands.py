@@ -1,5 +1,6 @@
 """The command lines of `xrec encode`, `xrec train`, `xrec convert` and `xrec demo`."""
 
+import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,30 +18,32 @@ def encode_command(argv: Sequence[str]) -> None:
         "xrec encode",
         description="Train LightGCN on the training interactions of a dataset.",
         epilog="A killed run goes on with the same command and --resume; its state lies in GRAPH.partial.",
+        argument_default=argparse.SUPPRESS,
     )
     parser.add_argument("data", type=Path, metavar="DATA", help="a folder made by `xrec build`")
     parser.add_argument("--out", type=Path, required=True, metavar="GRAPH", help="the folder to make")
-    parser.add_argument("--dim", type=int, default=64, help="width of an embedding (default: 64)")
+    parser.add_argument("--dim", type=int, help="width of an embedding (default: 64)")
     parser.add_argument("--layers", type=int, help="propagation steps (default: 2 for softmax, 3 for bpr)")
     parser.add_argument("--aggregation", metavar="A", help="mean, sum or w0,w1,w2 (default: the objective's own)")
-    parser.add_argument("--objective", default="softmax", help="softmax or bpr (default: softmax)")
-    parser.add_argument("--start", default="spectral", help="spectral or random (default: spectral)")
+    parser.add_argument("--objective", help="softmax or bpr (default: softmax)")
+    parser.add_argument("--start", help="spectral or random (default: spectral)")
     parser.add_argument("--epochs", type=int, help="most epochs (default: the objective's own)")
-    parser.add_argument("--patience", type=int, default=3, help="epochs without a better validation score (default: 3)")
+    parser.add_argument("--patience", type=int, help="epochs without a better validation score (default: 3)")
     parser.add_argument("--batch-size", type=int, help="users (softmax) or edges (bpr) a step (default: 2,048 or 8,192)")
     parser.add_argument("--negatives", type=int, help="items sampled a step for softmax (default: all, 16,384 over 50,000)")
     parser.add_argument("--learning-rate", type=float, help="of Adam at the start (default: the objective's own)")
-    parser.add_argument("--temperature", type=float, default=0.15, help="of the softmax over cosines (default: 0.15)")
-    parser.add_argument("--popularity-exponent", type=float, default=0.2, help="favours popular items (default: 0.2)")
-    parser.add_argument("--weight-decay", type=float, default=1e-4, help="of bpr (default: 1e-4)")
-    parser.add_argument("--seed", type=int, default=0, help="fixes every number (default: 0)")
+    parser.add_argument("--temperature", type=float, help="of the softmax (default: 0.17)")
+    parser.add_argument("--popularity-exponent", type=float, help="favours popular items (default: 0.1)")
+    parser.add_argument("--length-exponent", type=float, help="between cosine, 0, and inner product, 1 (default: 0.3)")
+    parser.add_argument("--weight-decay", type=float, help="of bpr (default: 1e-4)")
+    parser.add_argument("--seed", type=int, help="fixes every number (default: 0)")
     parser.add_argument("--compare", action="store_true", help="measure other recommenders too; needs `xrec[compare]`")
     parser.add_argument("--resume", action="store_true", help="go on from the last epoch of a killed run")
     parser.add_argument("--start-from", type=Path, metavar="GRAPH", help="start from an earlier graph's embeddings, by id")
     given = vars(parser.parse_args(argv))
     from .encode import EncodeOptions, encode
 
-    places = {name: given.pop(name) for name in ("data", "out", "compare", "resume", "start_from")}
+    places = {name: given.pop(name) for name in ("data", "out", "compare", "resume", "start_from") if name in given}
     metrics = encode(options=EncodeOptions(**given), **places)
     rows = {"LightGCN": metrics, "popularity": metrics["popularity"]} | metrics.get("compared", {})
     sys.stdout.write(_encode_table(rows))

@@ -15,7 +15,7 @@ WIDTH_OF_LEARNING_RATES = 64
 LayerWeights = Literal["mean", "sum"] | list[float]
 STARTS = ("spectral", "random")
 POSITIVE = ("dim", "layers", "epochs", "patience", "batch_size", "negatives", "learning_rate")
-LEAST_TEMPERATURE = 0.02  # exp(1 / T), times many items, must stay a finite float32
+LEAST_TEMPERATURE = 0.03  # exp(1 / T), times many items, must stay a finite float32
 FULL_SOFTMAX_ITEMS, SAMPLED_ITEMS = 50_000, 16_384
 
 
@@ -28,7 +28,7 @@ class EncodeOptions:
         layers: propagation steps L; 2 for the softmax, 3 for BPR.
         aggregation: how layers make an embedding: `mean`, `sum`, or L + 1 weights with commas between them. For the softmax
             `0.2,0.3,0.5`, for BPR `mean`.
-        objective: `softmax` (cross-entropy by cosine over all items) or `bpr` (the paper's, a fresh negative every time).
+        objective: `softmax` (cross-entropy over all items) or `bpr` (the paper's, a fresh negative every time).
         start: `spectral` (the graph's leading singular vectors) or `random`.
         epochs: most passes over the training edges.
         patience: epochs without a better validation ndcg@20 after which training stops.
@@ -37,9 +37,11 @@ class EncodeOptions:
         negatives: items drawn at random every step to stand for all in the softmax. All up to 50,000 items, 16,384 beyond.
         learning_rate: of Adam at the first step; it falls to 0 along a half cosine. For the softmax 0.03 up to 64 dimensions,
             0.03 (64 / dim)^(3/4) beyond, where large steps drown what a spectral start knows. For BPR 0.01.
-        temperature: of the softmax, in units of the cosine; at least 0.02.
+        temperature: of the softmax, in units of the score, which is a cosine times a length around 1; at least 0.03.
         popularity_exponent: items weigh in the softmax's sum by their popularity to the power of minus this; above 0,
             popular items are held down less.
+        length_exponent: power of its own length that an item keeps in the softmax's score and in the tables; 0 for the
+            cosine, 1 for the inner product with a user of length 1.
         weight_decay: factor on the squared norms in BPR.
         seed: of tables, batches and negatives.
     """
@@ -54,8 +56,9 @@ class EncodeOptions:
     batch_size: int | None = None
     negatives: int | None = None
     learning_rate: float | None = None
-    temperature: float = 0.15
-    popularity_exponent: float = 0.2
+    temperature: float = 0.17
+    popularity_exponent: float = 0.1
+    length_exponent: float = 0.3
     weight_decay: float = 1e-4
     seed: int = 0
 
@@ -72,6 +75,8 @@ class EncodeOptions:
             raise DataError(f"expected --temperature of at least {LEAST_TEMPERATURE}, found {self.temperature}; raise it")
         if not abs(self.popularity_exponent) <= 1:
             raise DataError(f"expected --popularity-exponent from -1 to 1, found {self.popularity_exponent}; choose another")
+        if not 0 <= self.length_exponent <= 1:
+            raise DataError(f"expected --length-exponent from 0 to 1, found {self.length_exponent}; use 0 for the cosine")
         if self.aggregation is not None:
             _layer_weights(self.aggregation, self.layers or DEFAULTS[self.objective]["layers"])
 

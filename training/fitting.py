@@ -11,7 +11,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from modeling_xrec.bipartite_graph import GroupedEntries, normalized_adjacency
-from modeling_xrec.lightgcn import LightGCN
+from modeling_xrec.lightgcn import LightGCN, unit_rows
 from xrec_dataset_builder.errors import DataError
 
 from .encode_options import FULL_SOFTMAX_ITEMS, SAMPLED_ITEMS, EncodeOptions
@@ -45,8 +45,8 @@ def fit(
         start_from: folder of an earlier graph whose tables are the start.
 
     Returns:
-        The settled model, its embeddings of length 1 (softmax) or of root mean square length 1 (BPR), and by epoch the
-        validation ndcg@20 over at most 16,384 users.
+        The settled model, its embeddings of `unit_rows`' lengths (softmax) or of root mean square length 1 (BPR), and by
+        epoch the validation ndcg@20 over at most 16,384 users.
 
     Raises:
         DataError: the loss is not finite, or the checkpoint or the earlier graph cannot be used.
@@ -114,7 +114,9 @@ class _Run:
             self.optimizer.zero_grad()
             loss = self._bpr(batch) if self.options.objective == "bpr" else self._softmax(batch)
             if not loss.isfinite():
-                raise DataError(f"the encoder's loss is {loss.item()} at step {step + 1}; lower --learning-rate")
+                raise DataError(
+                    f"the encoder's loss is {loss.item()} at step {step + 1}; lower --learning-rate or --length-exponent"
+                )
             loss.backward()
             self.optimizer.step()
             self.averaged.update_parameters(self.model)
@@ -148,7 +150,7 @@ class _Run:
         self.model.load_state_dict(self.best, strict=False)
         self.model.settle(train)
         if self.options.objective == "softmax":
-            self.model.to_unit_rows()
+            self.model.to_unit_rows(self.options.length_exponent)
         else:
             scale_to_unit(self.model)
         return self.model.requires_grad_(False)
@@ -174,13 +176,14 @@ class _Run:
         count = self.options.negatives or (len(items) if len(items) <= FULL_SOFTMAX_ITEMS else SAMPLED_ITEMS)
         candidates = torch.randperm(len(items))[:count] if count < len(items) else None
         rows = F.embedding(batch, users)
-        return softmax_loss(rows, items, places, touched, self.options.temperature, candidates, self.weights)
+        exponent = self.options.length_exponent
+        return softmax_loss(rows, items, places, touched, self.options.temperature, candidates, self.weights, exponent)
 
     @torch.no_grad()
     def _score(self) -> float:
         users, items = cast(LightGCN, self.averaged.module).propagate(adjacency=self.adjacency)
         if self.options.objective == "softmax":
-            users, items = F.normalize(users, dim=1), F.normalize(items, dim=1)
+            users, items = unit_rows(users, items, self.options.length_exponent)
         return ranking_metrics(users, items, self.train, self.validation)["ndcg@20"]
 
 

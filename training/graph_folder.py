@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import torch
@@ -28,7 +29,8 @@ def write_graph(model: LightGCN, out: Path, catalogue: Catalogue, max_shard_size
     """
     tables = {name: table.detach().contiguous() for name, table in model.state_dict().items()}
     save_tables(out, tables, max_shard_size)
-    about = {"catalogue": catalogue.fingerprint(), "layer_weights": model.layer_weights}
+    about: dict[str, Any] = {"catalogue": catalogue.fingerprint(), "layer_weights": model.layer_weights}
+    about["length_exponent"] = model.length_exponent
     (out / ABOUT_FILE).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
     sides = ((catalogue.users["user_id"], "user"), (catalogue.items["item_id"], "item"))
     ids = pl.concat([pl.DataFrame({"id": ids}).with_columns(side=pl.lit(side)) for ids, side in sides])
@@ -85,7 +87,8 @@ def _load(graph: Path, hint: str) -> tuple[LightGCN, str]:
         tables = CheckpointSource(graph).tensors(TABLES_NAME)
         with torch.device("meta"):
             sizes = len(tables["user_embeddings"]), len(tables["item_embeddings"]), tables["item_embeddings"].shape[1]
-            model = LightGCN(*sizes, num_layers=len(weights) - 1, aggregation=weights).requires_grad_(False)
+            exponent = about.get("length_exponent", 0.0)
+            model = LightGCN(*sizes, len(weights) - 1, weights, exponent).requires_grad_(False)
         model.load_state_dict(tables, assign=True)
     except (SafetensorError, KeyError, ValueError, OSError, RuntimeError) as error:
         reason = " ".join(str(error).split())

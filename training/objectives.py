@@ -6,6 +6,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from modeling_xrec.lightgcn import unit_rows
+
 ROWS_AT_A_TIME = 256
 """Users whose scores are held at once; a block of 256 x 14,000 scores, 14 MB, stays near the cores."""
 
@@ -29,13 +31,15 @@ def bpr_loss(users: torch.Tensor, positives: torch.Tensor, negatives: torch.Tens
 
 def softmax_loss(
     users: torch.Tensor, items: torch.Tensor, places: torch.Tensor, touched: torch.Tensor, temperature: float,
-    candidates: torch.Tensor | None = None, weights: torch.Tensor | None = None,
+    candidates: torch.Tensor | None = None, weights: torch.Tensor | None = None, length_exponent: float = 0.0,
 ) -> torch.Tensor:  # fmt: skip
-    """Cross-entropy of every item that a batch of users touched, against all items, by cosine over a temperature.
+    """Cross-entropy of every item that a batch of users touched, against all items, by `unit_rows`' score over a temperature.
 
     All interactions of a user share one sum over the items, so an epoch scores every user once and not every interaction:
 
-        mean over interactions (u, i) of log sum_j w_j exp(cos(u, j) / T) - cos(u, i) / T
+        mean over interactions (u, i) of log sum_j w_j exp(s(u, j) / T) - s(u, i) / T
+
+    with s(u, i) = cos(u, i) (|e_i| / mean_j |e_j|)^gamma.
 
     Args:
         users: propagated embeddings `(batch, d)`.
@@ -45,11 +49,13 @@ def softmax_loss(
         temperature: T > 0.
         candidates: items drawn at random whose sum, scaled up, stands for that over all, `(candidates,)`; all when None.
         weights: w > 0 of each item in the sum, `(items,)`; 1 when None. An item of less weight is held down less.
+        length_exponent: gamma; 0 for the cosine.
 
     Returns:
         Scalar.
     """
-    users, items = F.normalize(users, dim=1) / temperature, F.normalize(items, dim=1)
+    users, items = unit_rows(users, items, length_exponent)
+    users = users / temperature
     counts = torch.bincount(places, minlength=len(users))
     weights = items.new_ones(len(items)) if weights is None else weights
     others = items if candidates is None else F.embedding(candidates, items)

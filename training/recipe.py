@@ -21,7 +21,8 @@ SCRATCH = "scratch"
 _SCIENTIFIC = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 # Fields of XRecConfig that a run derives from its inputs.
 _DERIVED = {"text_config", "num_users", "num_items", "user_token_id", "item_token_id", "collaborative_dim", "layer_weights",
-            "base_model_name_or_path", "base_model_revision", "tie_word_embeddings", "markers_per_side"}  # fmt: skip
+            "length_exponent", "base_model_name_or_path", "base_model_revision", "tie_word_embeddings",
+            "markers_per_side"}  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from tqdm import tqdm
 
 from modeling_xrec.bipartite_graph import normalized_adjacency
-from modeling_xrec.lightgcn import LightGCN
+from modeling_xrec.lightgcn import LightGCN, unit_rows
 from xrec_dataset_builder.arguments import Parser
 from xrec_dataset_builder.errors import DataError
 from xrec_dataset_builder.schema import SPLITS, atomic_folder
@@ -36,6 +36,8 @@ from .ranking import ranking_metrics
 from .sampled_propagation import distinct, propagate_sampled
 from .starts import start_from_spectrum
 from .tables import Catalogue, read_edges
+
+EXPONENTS = ("popularity_exponent", "length_exponent")
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ class SampledOptions:
         learning_rate: of Adam, which moves only the rows that a step read.
         temperature: of the softmax, in units of the cosine.
         popularity_exponent: as in `EncodeOptions`, from -1 to 1.
+        length_exponent: as in `EncodeOptions`, from 0 to 1.
         seed: of tables, batches, negatives and neighbours.
     """
 
@@ -66,17 +69,18 @@ class SampledOptions:
     batch_size: int = 4096
     negatives: int = 1024
     learning_rate: float = 0.01
-    temperature: float = 0.15
-    popularity_exponent: float = 0.2
+    temperature: float = 0.17
+    popularity_exponent: float = 0.1
+    length_exponent: float = 0.3
     seed: int = 0
 
     def __post_init__(self) -> None:
         """Refuses values that cannot be used."""
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.name not in ("seed", "popularity_exponent") and not value > 0:
+            if field.name not in ("seed", *EXPONENTS) and not value > 0:
                 raise DataError(f"expected --{field.name.replace('_', '-')} above 0, found {value}; choose another")
-        EncodeOptions(temperature=self.temperature, popularity_exponent=self.popularity_exponent)
+        EncodeOptions(**{name: getattr(self, name) for name in ("temperature", *EXPONENTS)})
 
 
 def encode_sampled(data: Path, out: Path, options: SampledOptions | None = None, progress: bool = True) -> dict:
@@ -105,7 +109,7 @@ def encode_sampled(data: Path, out: Path, options: SampledOptions | None = None,
         if not first:
             return {}
         model.settle(edges["train"])
-        model.to_unit_rows()
+        model.to_unit_rows(options.length_exponent)
         metrics: dict = {"epochs": len(history), "validation_curve": history, "options": asdict(options), "ranks": _ranks()}
         metrics |= graph_metrics(model, edges)
         write_graph(model, folder, catalogue)
@@ -148,7 +152,7 @@ def fit_sampled(
                 _step(table, adjacency, train[:, batch], model, options, optimizer, generator, weights)
         score = float(epoch)
         if _rank() == 0 and validation.shape[1]:
-            score = _validation_score(model, table, adjacency, train, validation)
+            score = _validation_score(model, table, adjacency, train, validation, options.length_exponent)
         history.append(_agree(score, table))
         bar.set_postfix(score=f"{history[-1]:.4f}")
         if history[-1] == max(history):
@@ -179,8 +183,9 @@ def _step(
     ours, theirs, others = (F.embedding(place, rows) for place in places.split([len(users), len(items), len(sampled)]))
     same = items.unsqueeze(1) == sampled
     loss = sampled_softmax_loss(
-        ours, theirs, others, same, options.temperature, weights[items], weights[sampled], model.num_items
-    )
+        ours, theirs, others, same, options.temperature, weights[items], weights[sampled], model.num_items,
+        options.length_exponent,
+    )  # fmt: skip
     if not loss.isfinite():
         raise DataError(f"the encoder's loss is {loss.item()}; lower --learning-rate")
     optimizer.zero_grad()
@@ -193,12 +198,12 @@ def _step(
 
 def sampled_softmax_loss(
     users: torch.Tensor, positives: torch.Tensor, negatives: torch.Tensor, same: torch.Tensor, temperature: float,
-    own_weights: torch.Tensor, weights: torch.Tensor, num_items: int,
+    own_weights: torch.Tensor, weights: torch.Tensor, num_items: int, length_exponent: float = 0.0,
 ) -> torch.Tensor:  # fmt: skip
     """Cross-entropy of the touched item against all items, of which some are drawn at random to stand for the others.
 
-    What `softmax_loss` of the full encoder is, an interaction at a time; equal to it where all items are drawn. With s the
-    cosine over T, n_u the drawn items other than the touched i, and w the items' weights:
+    What `softmax_loss` of the full encoder is, an interaction at a time; equal to it where all items are drawn. With s its
+    score over T, n_u the drawn items other than the touched i, and w the items' weights:
 
         mean over (u, i) of log (w_i exp s(u, i) + (|I| - 1) / n_u * sum over drawn j of w_j exp s(u, j)) - s(u, i)
 
@@ -207,15 +212,18 @@ def sampled_softmax_loss(
         positives: of the item each user touched, `(batch, d)`.
         negatives: of drawn items shared by the batch, `(drawn, d)`.
         same: where a drawn item is the touched one itself, `(batch, drawn)`; left out of the sum.
-        temperature: T, divisor of the cosine, > 0.
+        temperature: T, divisor of the score, > 0.
         own_weights: w of the touched items, `(batch,)`.
         weights: w of the drawn items, `(drawn,)`.
         num_items: all items |I|.
+        length_exponent: gamma of the score; the drawn items' mean length stands for that of all.
 
     Returns:
         Mean over the batch, a scalar.
     """
-    users, positives, negatives = (F.normalize(rows, dim=1) for rows in (users, positives, negatives))
+    mean = negatives.detach().norm(dim=1).mean()
+    users, items = unit_rows(users, torch.cat([positives, negatives]), length_exponent, mean)
+    positives, negatives = items.split([len(positives), len(negatives)])
     own = (users * positives).sum(dim=1, keepdim=True) / temperature
     stand_for = (num_items - 1) / (len(negatives) - same.sum(dim=1, keepdim=True)).clamp(min=1)
     others = (users @ negatives.T / temperature + weights.log() + stand_for.log()).masked_fill(same, float("-inf"))
@@ -224,12 +232,13 @@ def sampled_softmax_loss(
 
 
 def _validation_score(
-    model: LightGCN, table: torch.Tensor, adjacency: torch.Tensor, train: torch.Tensor, validation: torch.Tensor
-) -> float:
+    model: LightGCN, table: torch.Tensor, adjacency: torch.Tensor, train: torch.Tensor, validation: torch.Tensor,
+    length_exponent: float,
+) -> float:  # fmt: skip
     """Validation ndcg@20 of the whole graph's propagation."""
     _fill(model, table)
-    users, items = model.propagate(adjacency=adjacency)
-    return ranking_metrics(F.normalize(users, dim=1), F.normalize(items, dim=1), train, validation)["ndcg@20"]
+    rows = unit_rows(*model.propagate(adjacency=adjacency), length_exponent)
+    return ranking_metrics(*rows, train, validation)["ndcg@20"]
 
 
 def _agree(score: float, table: torch.Tensor) -> float:

@@ -27,12 +27,13 @@ TOUCHED_BY = [sorted({u for u, i in EDGES.T.tolist() if i == item}) for item in 
 class Plain:
     """Embeddings by dense propagation, with chosen neighbours left out of the last step, scaled at the end."""
 
-    def __init__(self, model, unit):
-        self.alpha, self.unit = model.layer_weights, unit
+    def __init__(self, model, exponent):
+        self.alpha, self.exponent = model.layer_weights, exponent
         self.dense = normalized_adjacency(EDGES, USERS, ITEMS).to_dense().double()
         self.layers = [torch.cat([model.user_embeddings, model.item_embeddings]).detach().double()]
         for _ in range(model.num_layers):
             self.layers.append(self.dense @ self.layers[-1])
+        self.mean = sum(self.raw(USERS + item).norm() for item in range(ITEMS)) / ITEMS
 
     def raw(self, node, without=()):
         total = self.alpha[0] * self.layers[0][node]
@@ -43,13 +44,16 @@ class Plain:
         return total
 
     def embedding(self, node, without=()):
-        return self.raw(node, without) / (self.raw(node).norm().clamp(min=1e-12) if self.unit else 1)
+        if self.exponent is None:
+            return self.raw(node, without)
+        length = self.raw(node).norm().clamp(min=1e-12)
+        return self.raw(node, without) / length * (1 if node < USERS else (length / self.mean) ** self.exponent)
 
     def score(self, user, item, without_item=(), without_user=()):
         return float(self.embedding(user, [USERS + j for j in without_item]) @ self.embedding(USERS + item, without_user))
 
 
-@pytest.fixture(params=[False, True], ids=["raw", "unit"])
+@pytest.fixture(params=[None, 0.0, 0.4], ids=["raw", "unit", "long"])
 def settled(request):
     def make(aggregation="mean"):
         layers = len(aggregation) - 1 if isinstance(aggregation, list) else 3
@@ -57,7 +61,7 @@ def settled(request):
         model = LightGCN(USERS, ITEMS, WIDTH, layers, aggregation).requires_grad_(False)
         plain = Plain(model, request.param)
         model.settle(EDGES)
-        lengths = model.to_unit_rows() if request.param else None
+        lengths = None if request.param is None else model.to_unit_rows(request.param)
         return model, plain, lengths
 
     return make
@@ -156,11 +160,12 @@ def test_an_unseen_node_is_its_history(settled):
 
 
 @pytest.mark.parametrize("aggregation", ["mean", "sum", [0.2, 0.3, 0.5], [0.5, 0.5], [0.0, 1.0], [0.1, 0.2, 0.3, 0.2, 0.2]])
-def test_lengths_are_recovered_from_the_stored_tables(aggregation):
+@pytest.mark.parametrize("exponent", [0.0, 0.4])
+def test_lengths_are_recovered_from_the_stored_tables(aggregation, exponent):
     edges, layers = random_edges(60, 50, 400), len(aggregation) - 1 if isinstance(aggregation, list) else 3
     model = LightGCN(60, 50, 16, layers, aggregation).requires_grad_(False)
     model.settle(edges)
-    lengths = model.to_unit_rows()
+    lengths = model.to_unit_rows(exponent)
     loaded = LightGCN(60, 50, 16)  # as from an older checkpoint: without the layer weights
     loaded.load_state_dict(model.state_dict())
     for found, wanted in zip(recover_lengths(loaded, edges, model.layer_weights), lengths, strict=True):
@@ -207,8 +212,11 @@ def test_what_cannot_be_explained_is_named():
         evidence.explain(0, 0)
 
 
-def test_a_model_with_unit_rows_has_a_cosine_for_a_score(settled):
+def test_a_model_with_unit_rows_has_a_cosine_times_a_length_for_a_score(settled):
     model, plain, lengths = settled()
     found = Evidence(model, EDGES, lengths).explain(0, 0)
-    wanted = F.cosine_similarity(plain.raw(0), plain.raw(USERS), dim=0) if plain.unit else plain.raw(0) @ plain.raw(USERS)
+    user, item = plain.raw(0), plain.raw(USERS)
+    wanted = user @ item
+    if plain.exponent is not None:
+        wanted = F.cosine_similarity(user, item, dim=0) * (item.norm() / plain.mean) ** plain.exponent
     assert found.score == pytest.approx(float(wanted), abs=1e-5)

@@ -12,7 +12,7 @@ CLOSE = {"atol": 1e-5, "rtol": 1e-4}
 NEW = torch.tensor([[12, 12, 12, 13, 12, 0, 1, 4, 0, 0], [2, 5, 2, 7, 9, 9, 9, 9, 10, 0]])
 
 
-def trained(aggregation, unit):
+def trained(aggregation, exponent):
     torch.manual_seed(0)
     edges = torch.stack([torch.randint(USERS, (50,)), torch.randint(ITEMS, (50,))])
     layers = len(aggregation) - 1 if isinstance(aggregation, list) else 3
@@ -21,15 +21,16 @@ def trained(aggregation, unit):
     degrees = adjacency.crow_indices().diff().clamp(min=1).double()
     layers = [rows.double() for rows in model.propagate_layers(adjacency)]
     model.settle(edges)
-    if unit:
-        model.to_unit_rows()
-    return model, layers, degrees
+    mean = model.item_embeddings.norm(dim=1).mean()
+    if exponent is not None:
+        model.to_unit_rows(exponent)
+    return model, layers, degrees, mean
 
 
-@pytest.mark.parametrize("unit", [False, True])
+@pytest.mark.parametrize("exponent", [None, 0.0, 0.4])
 @pytest.mark.parametrize("aggregation", ["mean", "sum", [0.2, 0.3, 0.5]])
-def test_new_nodes_are_folded_in_and_further_ones_through_them(aggregation, unit):
-    model, layers, degrees = trained(aggregation, unit)
+def test_new_nodes_are_folded_in_and_further_ones_through_them(aggregation, exponent):
+    model, layers, degrees, mean = trained(aggregation, exponent)
     before = {name: table.clone() for name, table in model.state_dict().items()}
     grown = grow(model, NEW, 14, 11)
     assert all(torch.equal(table, before[name]) for name, table in model.state_dict().items())
@@ -44,9 +45,10 @@ def test_new_nodes_are_folded_in_and_further_ones_through_them(aggregation, unit
             sum(layers_of(n)[level - 1] / root / degree_of(n) ** 0.5 for n in neighbours) for level in range(1, len(alpha))
         ]
 
-    def combined(own_layers):
+    def combined(own_layers, side):
         total = sum(weight * layer for weight, layer in zip(alpha[1:], own_layers, strict=True))
-        return (F.normalize(total, dim=0) if unit else total).float()
+        length = 1 if side == "user" or not exponent else (total.norm() / mean) ** exponent
+        return (total if exponent is None else F.normalize(total, dim=0) * length).float()
 
     def user_layers(u):
         return [layer[u] for layer in layers]
@@ -56,18 +58,18 @@ def test_new_nodes_are_folded_in_and_further_ones_through_them(aggregation, unit
 
     new_user = plain([2, 5], item_layers, lambda i: degrees[USERS + i])
     new_item = plain([0, 1, 4], user_layers, lambda u: degrees[u])
-    torch.testing.assert_close(grown.user_embeddings[12], combined(new_user), **CLOSE)
-    torch.testing.assert_close(grown.item_embeddings[9], combined(new_item), **CLOSE)
+    torch.testing.assert_close(grown.user_embeddings[12], combined(new_user, "user"), **CLOSE)
+    torch.testing.assert_close(grown.item_embeddings[9], combined(new_item, "item"), **CLOSE)
 
     # A further user of a known item and of the new item, whose layer l is the one its neighbours gave it, and degree is 3.
     further = plain([3, 9], lambda i: new_item if i == 9 else item_layers(i), lambda i: 3 if i == 9 else degrees[USERS + i])
-    torch.testing.assert_close(grown.fold_in([[3, 9]])[0], combined(further), **CLOSE)
+    torch.testing.assert_close(grown.fold_in([[3, 9]])[0], combined(further, "user"), **CLOSE)
     further = plain([12, 6], lambda u: new_user if u == 12 else user_layers(u), lambda u: 2 if u == 12 else degrees[u])
-    torch.testing.assert_close(grown.fold_in([[12, 6]], side="item")[0], combined(further), **CLOSE)
+    torch.testing.assert_close(grown.fold_in([[12, 6]], side="item")[0], combined(further, "item"), **CLOSE)
 
 
 def test_growing_by_one_side_and_by_nothing():
-    model, _, _ = trained("mean", unit=True)
+    model, *_ = trained("mean", 0.4)
     users = grow(model, NEW[:, :4], 14, ITEMS)
     assert (users.num_users, users.num_items) == (14, ITEMS)
     torch.testing.assert_close(users.user_embeddings[12:], model.fold_in([[2, 5], [7]]), **CLOSE)
@@ -80,7 +82,7 @@ def test_growing_by_one_side_and_by_nothing():
 
 
 def test_the_edges_that_count_are_those_between_new_and_known():
-    model, _, _ = trained("mean", unit=False)
+    model, *_ = trained("mean", None)
     assert growing_edges(model, NEW).tolist() == [True] * 4 + [False] + [True] * 4 + [False]
     grown, shuffled = grow(model, NEW, 14, 11), grow(model, NEW[:, torch.randperm(10)], 14, 11)
     only = grow(model, NEW[:, growing_edges(model, NEW)], 14, 11)
@@ -90,7 +92,7 @@ def test_the_edges_that_count_are_those_between_new_and_known():
 
 
 def test_a_user_of_new_items_only_comes_in_a_second_step():
-    model, _, _ = trained("mean", unit=True)
+    model, *_ = trained("mean", 0.4)
     edges = torch.tensor([[0, 3, 12], [9, 9, 9]])
     with pytest.raises(ValueError, match=r"new user 12 touches no known item \(1 such users\); leave it out, or grow by its"):
         grow(model, edges, 13, 10)
@@ -111,7 +113,7 @@ def test_a_user_of_new_items_only_comes_in_a_second_step():
     ],
 )
 def test_bad_growth_is_named(edges, users, items, message):
-    model, _, _ = trained("mean", unit=False)
+    model, *_ = trained("mean", None)
     with pytest.raises(ValueError, match=message):
         grow(model, edges, users, items)
 
@@ -119,7 +121,7 @@ def test_bad_growth_is_named(edges, users, items, message):
 def test_only_a_settled_model_with_finite_tables_grows():
     with pytest.raises(ValueError, match="expected a settled model"):
         grow(LightGCN(USERS, ITEMS, 5), NEW, 14, 11)
-    model, _, _ = trained("mean", unit=False)
+    model, *_ = trained("mean", None)
     model.user_fold_in[4] = float("inf")
     with pytest.raises(ValueError, match="user_fold_in row 4 holds NaN or infinity"):
         grow(model, NEW, 14, 11)

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 
 from modeling_xrec import LightGCN
 from modeling_xrec.bipartite_graph import normalized_adjacency
+from modeling_xrec.lightgcn import unit_rows
 
 EDGES = torch.tensor([[0, 0, 1, 2, 2, 0], [0, 1, 1, 2, 3, 0]])
 
@@ -56,26 +57,57 @@ def plain_fold_in(model, edges, history, side):
     return total / (model.num_layers + 1) if model.layer_weights[0] < 1 else total
 
 
-def settled(aggregation="mean", unit=False):
+def settled(aggregation="mean", length_exponent=None):
     torch.manual_seed(0)
     model = LightGCN(3, 4, 5, aggregation=aggregation)
     model.settle(EDGES)
-    if unit:
-        model.to_unit_rows()
+    if length_exponent is not None:
+        model.to_unit_rows(length_exponent)
     return model
+
+
+def plain_lengths(rows, side, length_exponent, mean):
+    """What `unit_rows` says, row by row."""
+    lengths = [1.0 if side == "user" else (row.norm().item() / mean) ** length_exponent for row in rows]
+    return torch.stack([row / row.norm() * length for row, length in zip(rows, lengths, strict=True)])
+
+
+@pytest.mark.parametrize("length_exponent", [0.0, 0.4, 1.0])
+def test_rows_keep_a_power_of_their_items_lengths(length_exponent):
+    raw, model = settled(), settled(length_exponent=length_exponent)
+    users, items, mean = (
+        raw.user_embeddings.detach(),
+        raw.item_embeddings.detach(),
+        raw.item_embeddings.norm(dim=1).mean().item(),
+    )
+    wanted = plain_lengths(users, "user", 0, mean), plain_lengths(items, "item", length_exponent, mean)
+    torch.testing.assert_close((model.user_embeddings.detach(), model.item_embeddings.detach()), wanted)
+    torch.testing.assert_close(unit_rows(users, items, length_exponent), wanted)
+    assert model.has_unit_rows()
+
+
+def test_only_the_mean_length_carries_no_gradient():
+    torch.manual_seed(0)
+    users, items = torch.randn(3, 4, dtype=torch.double), torch.randn(5, 4, dtype=torch.double, requires_grad=True)
+    mean = items.detach().norm(dim=1).mean()
+    assert torch.autograd.gradcheck(lambda rows: unit_rows(users, rows, 0.4, mean)[1], items)
+    torch.testing.assert_close(unit_rows(users, items, 0.4)[1], unit_rows(users, items, 0.4, mean)[1])
 
 
 @pytest.mark.parametrize("side", ["user", "item"])
 @pytest.mark.parametrize("aggregation", ["mean", "sum"])
-@pytest.mark.parametrize("unit", [False, True])
-def test_fold_in_is_propagation_to_a_new_node(side, aggregation, unit):
+@pytest.mark.parametrize("length_exponent", [None, 0.0, 0.4])
+def test_fold_in_is_propagation_to_a_new_node(side, aggregation, length_exponent):
     histories = [[0, 2], [1], [2, 0, 2, 2], [2, 1, 0], [0]]
     torch.manual_seed(0)
     before = LightGCN(3, 4, 5, aggregation=aggregation)
     wanted = torch.stack([plain_fold_in(before, EDGES, history, side) for history in histories])
-    model = settled(aggregation, unit)
+    if length_exponent is not None:
+        mean = settled(aggregation).item_embeddings.norm(dim=1).mean().item()
+        wanted = plain_lengths(wanted, side, length_exponent, mean)
+    model = settled(aggregation, length_exponent)
     found = model.fold_in(histories, side=side)
-    torch.testing.assert_close(found, F.normalize(wanted, dim=1) if unit else wanted)
+    torch.testing.assert_close(found, wanted)
     assert torch.equal(model.fold_in([torch.tensor(history) for history in histories], side=side), found)
     assert torch.equal(model.fold_in([torch.tensor(histories[0]), *histories[1:]], side=side), found)
 
@@ -118,7 +150,7 @@ def test_fold_in_keeps_the_dtype_and_the_device_of_the_tables(dtype):
 @pytest.mark.parametrize("side", ["user", "item"])
 def test_shares_add_up_to_the_inner_product(side):
     histories = [[2, 0], [1], [2, 2, 1, 0]]
-    raw, unit = settled(), settled(unit=True)
+    raw, unit = settled(), settled(length_exponent=0.0)
     others = torch.randn(3, 5)
     one_each = raw.fold_in([[entry] for entry in range(3)], side=side)
     for row, history in enumerate(histories):
@@ -128,6 +160,9 @@ def test_shares_add_up_to_the_inner_product(side):
         wanted = wanted / raw.fold_in([history], side=side).norm()
         torch.testing.assert_close(unit.fold_in_shares(histories, others, side=side)[row], wanted)
         torch.testing.assert_close(wanted.sum(), unit.fold_in([history], side=side)[0] @ others[row])
+        long = settled(length_exponent=0.4)
+        shares = long.fold_in_shares(histories, others, side=side)[row]
+        torch.testing.assert_close(shares.sum(), long.fold_in([history], side=side)[0] @ others[row])
 
 
 @pytest.mark.parametrize(

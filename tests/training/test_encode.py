@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import fields
 
 import polars as pl
 import pytest
@@ -16,6 +17,7 @@ from modeling_xrec.bipartite_graph import normalized_adjacency
 from xrec_dataset_builder.errors import DataError
 from xrec_training import fitting
 from xrec_training.cli import main
+from xrec_training.commands import encode_command
 from xrec_training.encode import EncodeOptions, encode, fit
 from xrec_training.graph_folder import read_graph
 from xrec_training.ranking import ranking_metrics
@@ -46,7 +48,7 @@ def test_recommends_what_the_checkerboard_hides(objective, start):
     wanted = [{int(i) for u, i in held.T if int(u) == user} for user in range(20)]
     assert all(int(best[user, 0]) in wanted[user] for user in range(20))
     assert (scores[:, 0] >= scores[:, 1]).all()
-    rows = torch.cat([model.user_embeddings, model.item_embeddings])
+    rows = model.user_embeddings if objective == "softmax" else torch.cat([model.user_embeddings, model.item_embeddings])
     assert rows.square().sum(1).mean() == pytest.approx(1.0, abs=1e-5)
 
 
@@ -108,7 +110,7 @@ def test_the_first_best_epoch_is_kept_and_patience_ends_training(monkeypatch):
     kept = LightGCN(20, 20, 8, 2, (0.2, 0.3, 0.5))
     kept.load_state_dict(states[1])
     kept.settle(train)
-    kept.to_unit_rows()
+    kept.to_unit_rows(EncodeOptions().length_exponent)
     assert all(torch.equal(value, model.state_dict()[name]) for name, value in kept.state_dict().items())
 
 
@@ -123,10 +125,21 @@ def test_a_graph_of_another_dataset_is_refused(tiny_data, tmp_path):
         read_graph(tmp_path, catalogue)
 
 
+def test_the_help_states_the_defaults_that_hold(capsys):
+    with pytest.raises(SystemExit):
+        encode_command(["--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    for field in fields(EncodeOptions):
+        if field.default is not None:
+            stated = text.split(f"--{field.name.replace('_', '-')} ")[-1].split("(default: ")[1].split(")")[0]
+            assert type(field.default)(stated) == field.default, field.name
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
         {"objective": "als"},
+        {"length_exponent": 1.1},
         {"start": "warm"},
         {"dim": 0},
         {"learning_rate": -1.0},

@@ -79,4 +79,4 @@ def test_a_missing_shard_is_noticed(settled, tmp_path):
 def test_the_file_about_a_graph_names_no_user(settled, tmp_path):
     write_graph(settled, tmp_path, CATALOGUE)
     about = json.loads((tmp_path / "graph.json").read_text())
-    assert about == {"catalogue": CATALOGUE.fingerprint(), "layer_weights": [0.2, 0.3, 0.5]}
+    assert about == {"catalogue": CATALOGUE.fingerprint(), "layer_weights": [0.2, 0.3, 0.5], "length_exponent": 0.0}

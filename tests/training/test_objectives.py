@@ -15,21 +15,24 @@ def case(users=7, items=11, dim=5, seed=0):
     return *rows, places, touched
 
 
-def plain_softmax(users, items, places, touched, temperature, weights):
+def plain_softmax(users, items, places, touched, temperature, weights, length_exponent=0.0):
     """Cross-entropy of one interaction after the other."""
     scores = F.cosine_similarity(users[places].unsqueeze(1), items.unsqueeze(0), dim=2) / temperature
+    scores = scores * (items.norm(dim=1) / items.norm(dim=1).mean().detach()) ** length_exponent
     return ((scores.exp() * weights).sum(dim=1).log() - scores.gather(1, touched.unsqueeze(1)).squeeze(1)).mean()
 
 
+@pytest.mark.parametrize("length_exponent", [0.0, 0.4, 1.0])
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("rows_at_a_time", [1, 3, 256])
-def test_the_softmax_and_its_gradients_equal_those_by_interaction(rows_at_a_time, weighted, monkeypatch):
+def test_the_softmax_and_its_gradients_equal_those_by_interaction(rows_at_a_time, weighted, length_exponent, monkeypatch):
     monkeypatch.setattr(objectives, "ROWS_AT_A_TIME", rows_at_a_time)
     users, items, places, touched = case()
     weights = torch.rand(11) + 0.1 if weighted else None
-    found = softmax_loss(users, items, places, touched, 0.2, None, weights)
+    found = softmax_loss(users, items, places, touched, 0.2, None, weights, length_exponent)
     found_gradients = torch.autograd.grad(found * 3, [users, items])
-    expected = plain_softmax(users, items, places, touched, 0.2, torch.ones(11) if weights is None else weights)
+    plain_weights = torch.ones(11) if weights is None else weights
+    expected = plain_softmax(users, items, places, touched, 0.2, plain_weights, length_exponent)
     torch.testing.assert_close(found, expected)
     for one, other in zip(found_gradients, torch.autograd.grad(expected * 3, [users, items]), strict=True):
         torch.testing.assert_close(one, other)
@@ -44,8 +47,8 @@ def test_without_weights_it_is_torchs_cross_entropy():
 def test_the_softmax_stays_finite_at_the_least_temperature():
     users = torch.ones(2, 4, requires_grad=True)
     items = torch.cat([torch.ones(3, 4), -torch.ones(50_000, 4)]).requires_grad_()
-    loss = softmax_loss(users, items, torch.tensor([0, 1]), torch.tensor([0, 5]), 0.02)
-    assert loss.item() == pytest.approx((0 + 100) / 2 + torch.log(torch.tensor(3.0)).item(), rel=1e-5)
+    loss = softmax_loss(users, items, torch.tensor([0, 1]), torch.tensor([0, 5]), 0.03)
+    assert loss.item() == pytest.approx((0 + 200 / 3) / 2 + torch.log(torch.tensor(3.0)).item(), rel=1e-5)
     assert all(gradient.isfinite().all() for gradient in torch.autograd.grad(loss, [users, items]))
 
 

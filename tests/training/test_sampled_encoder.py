@@ -86,7 +86,8 @@ def test_neighbours_drawn_at_random_from_the_whole_graph_do_not_teach_it(groups,
     assert ndcg_of(groups, options) < 0.8
 
 
-def test_with_all_items_drawn_the_loss_is_the_full_encoders():
+@pytest.mark.parametrize("length_exponent", [0.0, 0.4])
+def test_with_all_items_drawn_the_loss_is_the_full_encoders(length_exponent):
     torch.manual_seed(0)
     users, items, weights = torch.randn(5, 4), torch.randn(9, 4), torch.rand(9) + 0.1
     places, touched = torch.tensor([0, 0, 1, 2, 3, 3, 3, 4]), torch.tensor([3, 1, 0, 8, 7, 6, 2, 2])
@@ -100,8 +101,9 @@ def test_with_all_items_drawn_the_loss_is_the_full_encoders():
         weights[touched],
         weights[drawn],
         9,
+        length_exponent,
     )
-    wanted = softmax_loss(users, items, places, touched, 0.2, weights=weights)
+    wanted = softmax_loss(users, items, places, touched, 0.2, weights=weights, length_exponent=length_exponent)
     torch.testing.assert_close(sampled_softmax_loss(*arguments), wanted)
 
 
@@ -135,7 +137,7 @@ def test_leaves_a_graph_folder_like_the_full_encoder(tiny_data, tmp_path, capsys
     catalogue = Catalogue.read(tiny_data)
     tensors = read_graph(tmp_path / "graph", catalogue).state_dict()
     assert tensors["user_embeddings"].shape == (catalogue.users.height, 8)
-    lengths = tensors["item_embeddings"].norm(dim=1)
+    lengths = tensors["user_embeddings"].norm(dim=1)
     torch.testing.assert_close(lengths[lengths > 0], torch.ones_like(lengths[lengths > 0]))
     assert json.loads((tmp_path / "graph" / "metrics.json").read_text())["ranks"] == 1
 
