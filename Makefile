@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test test-slow test-quantization quality bench-injection format wheel-test clean
+.PHONY: help demo test test-slow test-quantization test-ray quality bench-injection format wheel-test clean
 
 help:  ## show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -36,10 +36,21 @@ $(QUANTIZATION): constraints.txt $(INSTALLED)
 test-quantization: $(INSTALLED) $(QUANTIZATION)  ## backbones in 4 and 8 bits: bitsandbytes and torchao
 	PYTHONPATH=$(QUANTIZATION) $(BIN)/pytest -m quantization
 
+RAY := .ray
+
+# In a folder of their own: a quarter of a gigabyte for one example.
+$(RAY): constraints.txt $(INSTALLED)
+	$(BIN)/pip install --quiet --no-deps --upgrade --target $@ -c constraints.txt \
+		ray jsonschema jsonschema-specifications msgpack protobuf referencing rpds-py
+	touch $@
+
+test-ray: $(INSTALLED) $(RAY)  ## the example that runs shards on a local Ray
+	PYTHONPATH=$(abspath $(RAY)) $(BIN)/pytest -m ray
+
 quality: $(INSTALLED)  ## lint, format check, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy modeling_xrec dataset_builder training evaluation
+	$(BIN)/mypy modeling_xrec dataset_builder training evaluation examples
 
 format: $(INSTALLED)  ## format and mend what can be mended
 	$(BIN)/ruff check --fix .
@@ -52,4 +63,4 @@ wheel-test: $(INSTALLED)  ## build the wheel and use it in a clean environment
 	$(BIN)/pytest -m wheel
 
 clean:  ## remove what the targets made
-	rm -rf $(VENV) $(QUANTIZATION) demo build dist *.egg-info
+	rm -rf $(VENV) $(QUANTIZATION) $(RAY) demo build dist *.egg-info

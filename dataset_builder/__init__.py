@@ -9,15 +9,29 @@ from typing import TYPE_CHECKING, Any
 from .errors import DataError, LeakError
 
 if TYPE_CHECKING:
+    from .explanations_builder import XRecExplanations
     from .leaks import LeakReport, leak_report
+    from .publishing import Publication, push_to_hub
     from .schema import DatasetFolder
 
-__all__ = ["DataError", "DatasetFolder", "LeakError", "LeakReport", "leak_report"]
+__all__ = [
+    "DataError",
+    "DatasetFolder",
+    "LeakError",
+    "LeakReport",
+    "Publication",
+    "XRecExplanations",
+    "leak_report",
+    "push_to_hub",
+]
 
 _HOMES = {
     "DatasetFolder": ".schema",
     "LeakReport": ".leaks",
+    "Publication": ".publishing",
+    "XRecExplanations": ".explanations_builder",
     "leak_report": ".leaks",
+    "push_to_hub": ".publishing",
 }
 
 

@@ -1,17 +1,20 @@
 """From a source to a dataset folder."""
 
 import logging
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import polars as pl
 
 from .card import write_card
 from .errors import DataError
 from .leaks import LeakReport, check_cold, leak_report, straddling_report
-from .prepare import Chosen, PrepareOptions, choose, judge, split_counts
+from .packed_files import require_file
+from .prepare import Chosen, PrepareOptions, choose, split_counts
+from .reading import READ, Read
 from .schema import (
     COLD_SPLITS,
     EXPLANATIONS,
@@ -27,15 +30,13 @@ from .schema import (
     write_json,
     write_table,
 )
+from .shards import Shard, require_all, shard_folder
 from .source_names import source_names
 from .sources import RAW_ITEM_COLUMNS, Batches, clean_items, find_reader, in_batches
 from .spool import Spool
 from .table import TableFiles, raw_batches, read_explained
 from .table_files import TableOptions
 from .usable import write_straddling
-
-if TYPE_CHECKING:
-    from .synthetic import World
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +71,11 @@ class Inputs:
         files += [(role, getattr(self, role)) for role in ("interactions", "explanations", "items", "users")]
         return [{"role": role, "name": path.name, "sha256": sha256(path)} for role, path in files if path is not None]
 
+    def sizes(self) -> list[tuple[str, int]]:
+        """Return name and size of each file of reviews, by which shards tell that they read the same."""
+        files = [*self.reviews, *([] if self.interactions is None else [self.interactions])]
+        return [(path.name, require_file(path).stat().st_size) for path in files]
+
 
 def build(
     source: str,
@@ -81,56 +87,124 @@ def build(
     repair_leaks: bool = False,
     world: Mapping[str, int] | None = None,
     table: TableOptions | None = None,
+    shard: Shard | None = None,
+    gather: int | None = None,
 ) -> None:
     """Build a dataset folder; nothing is left behind when it fails.
 
     Reviews are read in batches and wait on disk, in the folder that is being made, until it is known which of them stay.
+    A shard reads and judges its share of the reviews and leaves it beside `out`; everything else, which needs all of them,
+    is done when they are gathered.
 
     Args:
         source: one of `source_names.source_names()`.
         out: the folder to make; absent or empty.
         inputs: the source's files; none for `synthetic`.
         options: filters and split; the defaults of `PrepareOptions`.
-        skip_bad_rows: leave broken rows out and count them; for raw reviews and tables without explanations.
+        skip_bad_rows: leave broken rows out and count them.
         repair_leaks: take explanation pairs out of the graph when they leak; for `table`.
         world: `users`, `items` and `interactions` of the built-in world, where they differ from its defaults.
         table: how the tables of source `table` name their columns and write their times.
+        shard: read this share only and leave it in `OUT.shards`; not for `synthetic` and explanations.
+        gather: make the folder of what so many shards left, and remove that.
 
     Raises:
-        DataError: files or options cannot be used, or nothing is left.
+        DataError: files or options cannot be used, or nothing is left, or a shard is missing or was told otherwise.
         LeakError: held-out explanation pairs are training edges.
     """
     inputs, options, table = inputs or Inputs(), options or PrepareOptions(), table or TableOptions()
     _check_inputs(source, inputs)
+    _check_shares(source, inputs, shard, gather)
     refuse_existing(out)
-    about: dict[str, Any] = {
-        "format": FORMAT,
-        "source": source,
-        "options": {**asdict(options), "skip_bad_rows": skip_bad_rows, "repair_leaks": repair_leaks, **(world or {})},
-        "seed": options.seed,
-    }
-    if table != TableOptions():
-        about["options"] |= {"columns": dict(table.columns), "timestamp_unit": table.timestamp_unit}
-    with atomic_folder(out) as root:
-        folder = DatasetFolder(root)
-        if source == "table" and inputs.explanations is not None:
-            about |= _write_explained(folder, _table_files(inputs), options, repair_leaks, table)
-            _finish(folder, about, inputs)
-            return
-        made: World | None = None
-        if source == "synthetic":
-            from .synthetic import generate_world
+    task = _Build(source, out.absolute(), inputs, options, table, skip_bad_rows, repair_leaks, dict(world or {}))
+    if shard is not None:
+        task.leave(shard)
+    else:
+        task.make(gather)
 
-            made = generate_world(seed=options.seed, **(world or {}))
-            batches = in_batches(made.raw, JUDGED)
-        elif source == "table":
-            batches = raw_batches(_table_files(inputs), table, skip_bad_rows, root / "unpacked")
-        else:
-            batches = find_reader(source).batches(inputs.reviews, inputs.items, skip_bad_rows)
-        about |= _write_reviews(folder, batches, options)
-        _finish(folder, about, inputs)
-        if made is not None:
-            made.write_truth(folder)
+
+@dataclass(frozen=True)
+class _Build:
+    """What `build` was told."""
+
+    source: str
+    out: Path
+    inputs: Inputs
+    options: PrepareOptions
+    table: TableOptions
+    skip_bad_rows: bool
+    repair_leaks: bool
+    world: dict[str, int]
+
+    @property
+    def shards(self) -> Path:
+        """Where shards leave what they read."""
+        return self.out.with_name(f"{self.out.name}.shards")
+
+    def about(self) -> dict[str, Any]:
+        """What build.json says before anything is read."""
+        options = {
+            **asdict(self.options),
+            "skip_bad_rows": self.skip_bad_rows,
+            "repair_leaks": self.repair_leaks,
+            **self.world,
+        }
+        if self.table != TableOptions():
+            options |= {"columns": dict(self.table.columns), "timestamp_unit": self.table.timestamp_unit}
+        return {"format": FORMAT, "source": self.source, "options": options, "seed": self.options.seed}
+
+    def told(self) -> dict[str, Any]:
+        """What shards must have in common."""
+        return self.about() | {"inputs": self.inputs.sizes()}
+
+    def leave(self, shard: Shard) -> None:
+        """Read a shard and leave it to be gathered."""
+        target = shard_folder(self.shards, shard)
+        shutil.rmtree(target, ignore_errors=True)
+        with atomic_folder(target) as room:
+            Read.of(self.batches(room, shard), self.options, room).leave(room, self.told())
+        logger.warning("shard %s is read; when all are, run this with --gather %d", shard.name, shard.of)
+
+    def make(self, gather: int | None) -> None:
+        """Make the folder, of what so many shards left or of the files."""
+        with atomic_folder(self.out) as root:
+            folder, made = DatasetFolder(root), None
+            if self.source == "table" and self.inputs.explanations is not None:
+                tables = _write_explained(
+                    folder, _table_files(self.inputs), self.options, self.repair_leaks, self.table, self.skip_bad_rows
+                )
+            elif self.source == "synthetic":
+                from .synthetic import generate_world
+
+                made = generate_world(seed=self.options.seed, **self.world)
+                batches = in_batches(made.raw, JUDGED)
+                tables = _write_reviews(folder, batches, Read.of(batches, self.options, root), self.options)
+            else:
+                batches = self.batches(root)
+                if gather is None:
+                    read = Read.of(batches, self.options, root)
+                else:
+                    read = Read.gathered(require_all(self.shards, gather, READ), self.told(), root)
+                tables = _write_reviews(folder, batches, read, self.options)
+            _finish(folder, self.about() | tables, self.inputs)
+            if made is not None:
+                made.write_truth(folder)
+        if gather is not None:
+            shutil.rmtree(self.shards)
+
+    def batches(self, room: Path, shard: Shard | None = None) -> Batches:
+        """Prepare to read the files."""
+        if self.source == "table":
+            return raw_batches(_table_files(self.inputs), self.table, self.skip_bad_rows, room / "unpacked", shard)
+        return find_reader(self.source).batches(self.inputs.reviews, self.inputs.items, self.skip_bad_rows, shard)
+
+
+def _check_shares(source: str, inputs: Inputs, shard: Shard | None, gather: int | None) -> None:
+    if shard is not None and gather is not None:
+        raise DataError("expected --shard or --gather, found both; gather when all shards are read")
+    if (shard is not None or gather is not None) and (source == "synthetic" or inputs.explanations is not None):
+        what = "synthetic" if source == "synthetic" else "table with --explanations"
+        raise DataError(f"expected no --shard and no --gather for source {what}, found one; build it at once")
 
 
 def _check_inputs(source: str, inputs: Inputs) -> None:
@@ -153,14 +227,12 @@ def _table_files(inputs: Inputs) -> TableFiles:
     return TableFiles(inputs.interactions, inputs.explanations, inputs.items, inputs.users)
 
 
-def _write_reviews(folder: DatasetFolder, batches: Batches, options: PrepareOptions) -> dict[str, Any]:
-    spool = Spool(folder.root / "spool")
-    for rows in batches.reviews:
-        spool.add(rows, judge(rows, options))
-    keys = spool.keys()
+def _write_reviews(folder: DatasetFolder, batches: Batches, gathered: Read | None, options: PrepareOptions) -> dict[str, Any]:
+    read = gathered or Read.of(batches, options, folder.root)
+    keys = read.spool.keys()
     if "split" in keys.columns and (options.cold_users or options.cold_items):
         raise DataError("expected no --cold-users and no --cold-items beside a split column, found one; drop the column")
-    tally = batches.review_tally
+    tally = read.tally
     chosen = choose(keys, options, tally.read, tally.skipped)
     pairs = keys.drop("verdict", "split", strict=False)[chosen.rows].with_columns(split=chosen.split)
     del keys
@@ -168,7 +240,8 @@ def _write_reviews(folder: DatasetFolder, batches: Batches, options: PrepareOpti
     counts = chosen.counts | split_counts(pairs) | _write_items(folder, batches, pairs)
     users = pairs.select(pl.col("user_id").unique()).sort("user_id").with_columns(user_profile=pl.lit(""))
     write_table(users, folder.users, USERS)
-    _write_texts(folder, spool, chosen, counts)
+    read.names.write(folder.user_names, users["user_id"])
+    _write_texts(folder, read.spool, chosen, counts)
     if tally.skipped or batches.item_tally.skipped:
         logger.warning("left out %d broken review rows, %d broken item rows", tally.skipped, batches.item_tally.skipped)
     train, held_out = (pairs.filter((pl.col("split") == "train") == is_train) for is_train in (True, False))
@@ -206,7 +279,12 @@ def _write_items(folder: DatasetFolder, batches: Batches, pairs: pl.DataFrame) -
 
 
 def _write_explained(
-    folder: DatasetFolder, files: TableFiles, options: PrepareOptions, repair_leaks: bool, table: TableOptions
+    folder: DatasetFolder,
+    files: TableFiles,
+    options: PrepareOptions,
+    repair_leaks: bool,
+    table: TableOptions,
+    skip_bad_rows: bool,
 ) -> dict[str, Any]:
     plain = PrepareOptions(split=options.split, fractions=options.fractions, seed=options.seed)
     if options != plain:
@@ -214,7 +292,7 @@ def _write_explained(
             "expected no --k-core and no --min-rating beside --explanations, whose pairs they would take apart, nor any other "
             "filter, found one; filter the tables first"
         )
-    tables = read_explained(files, options, repair_leaks, table)
+    tables = read_explained(files, options, repair_leaks, table, skip_bad_rows)
     _write_interactions(folder, tables.interactions)
     for split in SPLITS:
         write_table(tables.explanations.filter(pl.col("split") == split), folder.explanations(split), EXPLANATIONS)

@@ -1,20 +1,50 @@
-"""The dataset card: the YAML that `datasets` loads the folder by, and a page for people."""
+"""The dataset card: the YAML that `datasets` loads a dataset by, and a page for people."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from .configs import CONFIGS, Config, dtypes, fingerprint, row_count
+from .licences import Licence, licence_of, licence_section
 from .schema import COLD_SPLITS, SPLITS, DatasetFolder
 
-CONFIGS = {
-    "explanations": SPLITS,
-    "interactions": SPLITS,
-    "users": ("train",),
-    "items": ("train",),
-}
-"""Config name to its splits. Users and items have one, called train as is the custom: `all` is reserved."""
 
-ONE_FILE = {"users": "all", "items": "all"}
-"""Configs whose one split lies in a file of another name."""
+@dataclass(frozen=True)
+class Listed:
+    """A config as a card lists it.
+
+    Args:
+        config: the config.
+        files: the file of each split that is there.
+    """
+
+    config: Config
+    files: Mapping[str, Path]
+
+    def yaml(self) -> list[str]:
+        """Return its lines in `configs`.
+
+        The description ends with a hash of the content: `datasets` caches a folder by the YAML of its card, and would serve
+        old rows from a folder whose card stays the same.
+        """
+        lines = [f"- config_name: {self.config.name}"]
+        if self.config.name == "explanations":
+            lines.append("  default: true")
+        lines += [f"  description: {self.config.about} Content {fingerprint(self.files)}.", "  data_files:"]
+        for split in self.files:
+            lines += [f"  - split: {split}", f"    path: {self.config.path(split)}"]
+        return lines
+
+    def info(self) -> list[str]:
+        """Return its lines in `dataset_info`."""
+        lines = [f"- config_name: {self.config.name}", "  features:"]
+        for name, dtype in dtypes(self.config).items():
+            lines += [f"  - name: {name}", f"    dtype: {dtype}"]
+        lines.append("  splits:")
+        for split, path in self.files.items():
+            lines += [f"  - name: {split}", f"    num_examples: {row_count(path)}"]
+        return lines
 
 
 def write_card(folder: DatasetFolder, build: Mapping[str, Any], beside: DatasetFolder | None = None) -> None:
@@ -29,59 +59,79 @@ def write_card(folder: DatasetFolder, build: Mapping[str, Any], beside: DatasetF
             there.
     """
     folders = [folder] if beside is None else [folder, beside]
-    present = [name for name, splits in CONFIGS.items() if any(_holds(place, name, splits) for place in folders)]
-    splits = {name: (*CONFIGS[name], *_cold(folders, name)) for name in present}
-    folder.card.write_text("\n".join([*_yaml(splits, build), *_body(present, build)]) + "\n", encoding="utf-8")
+    listed = [one for one in (Listed(config, config.present(*folders)) for config in CONFIGS.values()) if one.files]
+    folder.card.write_text(card_text(listed, build, licence_of(build["source"])), encoding="utf-8")
 
 
-def _cold(folders: list[DatasetFolder], config: str) -> list[str]:
-    """The cold splits that a config has beside the usual three."""
-    if CONFIGS[config] != SPLITS:
-        return []
-    return [split for split in COLD_SPLITS if any(_holds(place, config, (split,)) for place in folders)]
+def card_text(
+    listed: list[Listed], build: Mapping[str, Any], licence: Licence, repo_id: str | None = None, notes: Iterable[str] = ()
+) -> str:
+    """Return a card.
+
+    Args:
+        listed: the configs that are there.
+        build: the content of a build.json.
+        licence: the licence to state.
+        repo_id: the repository to load from; None for a folder.
+        notes: sentences on what was left out or changed for publishing.
+    """
+    return "\n".join([*_yaml(listed, licence), *_body(listed, build, licence, repo_id, list(notes))]) + "\n"
 
 
-def _holds(folder: DatasetFolder, config: str, splits: tuple[str, ...]) -> bool:
-    return all((folder.root / "data" / config / f"{ONE_FILE.get(config, split)}.parquet").is_file() for split in splits)
+def _yaml(listed: list[Listed], licence: Licence) -> list[str]:
+    lines = ["---", *licence.yaml(), "tags:", "- recommendation", "- explainable-recommendation"]
+    lines += ["configs:", *(line for one in listed for line in one.yaml())]
+    return [*lines, "dataset_info:", *(line for one in listed for line in one.info()), "---"]
 
 
-def _yaml(present: Mapping[str, tuple[str, ...]], build: Mapping[str, Any]) -> list[str]:
-    lines = ["---", f"license: {'cc0-1.0' if build['source'] == 'synthetic' else 'unknown'}"]
-    lines += ["tags:", "- recommendation", "- explainable-recommendation", "configs:"]
-    for name in present:
-        lines.append(f"- config_name: {name}")
-        if name == "explanations":
-            lines.append("  default: true")
-        lines.append("  data_files:")
-        for split in present[name]:
-            lines += [f"  - split: {split}", f"    path: data/{name}/{ONE_FILE.get(name, split)}.parquet"]
-    return [*lines, "---"]
+def _body(
+    listed: list[Listed], build: Mapping[str, Any], licence: Licence, repo_id: str | None, notes: list[str]
+) -> list[str]:
+    present = [one.config.name for one in listed]
+    lines = ["", f"# Explained recommendations from `{build['source']}`", "", *_counts(present, build)]
+    lines += ["", "```python", "from datasets import load_dataset", ""]
+    where = "folder" if repo_id is None else f'"{repo_id}"'
+    if "explanations" in present:
+        lines.append(f"explanations = load_dataset({where})")
+    other = "interactions" if "interactions" in present else "items"
+    lines += [f'{other} = load_dataset({where}, "{other}")', "```"]
+    if notes:
+        lines += ["", "## What is published", "", *(f"- {note}" for note in notes)]
+    lines += ["", "## Leaks", "", *_leaks(build)]
+    lines += ["", "## Explanations", "", _origin(build)]
+    lines += ["", "## Licence", "", licence_section(licence, made_up=build["source"] == "synthetic")]
+    return lines
 
 
-def _body(present: list[str], build: Mapping[str, Any]) -> list[str]:
-    counts = build["counts"]
-    lines = ["", f"# Explained recommendations from `{build['source']}`", ""]
-    lines += [f"{counts['users']:,} users, {counts['items']:,} items, {counts['kept']:,} interactions."]
-    splits = [*SPLITS, *(split for split in COLD_SPLITS if split in counts)]
+def _counts(present: list[str], build: Mapping[str, Any]) -> list[str]:
+    counts, splits = build["counts"], _splits(build)
+    lines = [f"{counts['users']:,} users, {counts['items']:,} items, {counts['kept']:,} interactions."]
     lines += ["", f"| | {' | '.join(splits)} |", "|---" * (len(splits) + 1) + "|"]
     lines.append(_row("interactions", counts, "", splits))
     explained = counts if "explanations_train" in counts else (build.get("distillation") or {}).get("counts", {})
     if "explanations" in present and explained:
         lines.append(_row("explanations", explained, "explanations_", splits))
-    lines += ["", "```python", "from datasets import load_dataset", ""]
-    if "explanations" in present:
-        lines.append("explanations = load_dataset(folder)")
-    lines += ['interactions = load_dataset(folder, "interactions")', "```"]
+    return lines
+
+
+def _splits(build: Mapping[str, Any]) -> list[str]:
+    return [*SPLITS, *(split for split in COLD_SPLITS if split in build["counts"])]
+
+
+def _row(title: str, counts: Mapping[str, int], prefix: str, splits: list[str]) -> str:
+    return f"| {title} | " + " | ".join(f"{counts.get(prefix + split, 0):,}" for split in splits) + " |"
+
+
+def _leaks(build: Mapping[str, Any]) -> list[str]:
     leak = build["leak_report"]
-    lines += ["", "## Leaks", ""]
-    lines.append(f"{leak['count']:,} of {leak['total']:,} held-out pairs ({100 * leak['overlap']:.1f} %) are training edges.")
+    lines = [f"{leak['count']:,} of {leak['total']:,} held-out pairs ({100 * leak['overlap']:.1f} %) are training edges."]
     copies = build.get("straddling_reviews")
     if copies and copies["training_reviews"]:
         lines.append(
             f"{copies['training_reviews']:,} training reviews nearly repeat a held-out one (Jaccard similarity of word "
             f"triples of at least {copies['jaccard_at_least']}): no profile and no explanation is made of them."
         )
-    if splits != list(SPLITS):
+    if _splits(build) != list(SPLITS):
         lines.append("No user of `cold_user` and no item of `cold_item` has a training edge; no other split holds them.")
     published = build.get("published_leak_report")
     if published and published["count"]:
@@ -89,14 +139,7 @@ def _body(present: list[str], build: Mapping[str, Any]) -> list[str]:
             f"As published it was {published['count']:,} of {published['total']:,} "
             f"({100 * published['overlap']:.1f} %); the explanation pairs were taken out of the graph."
         )
-    lines += [f"Not verified: {what}." for what in build.get("unverified", [])]
-    lines += ["", "## Explanations", "", _origin(build)]
-    lines += ["", "## Licence", "", _licence(build)]
-    return lines
-
-
-def _row(title: str, counts: Mapping[str, int], prefix: str, splits: list[str]) -> str:
-    return f"| {title} | " + " | ".join(f"{counts.get(prefix + split, 0):,}" for split in splits) + " |"
+    return lines + [f"Not verified: {what}." for what in build.get("unverified", [])]
 
 
 def _origin(build: Mapping[str, Any]) -> str:
@@ -126,9 +169,3 @@ def _written_by_model(distillation: Mapping[str, Any]) -> str:
     if any(counts[f"{kind}s_failed"] for kind in distillation["prompts"]):
         text += f" Not usable and left out: {', '.join(failed)}."
     return text
-
-
-def _licence(build: Mapping[str, Any]) -> str:
-    if build["source"] == "synthetic":
-        return "CC0-1.0: the data is made up by a program."
-    return "unknown: check the source's terms."

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from .arguments import Parser
 from .source_names import TABLE_COLUMNS, column_flag, reader_names
-from .teacher_flags import add_flags, distill_as_told
+from .teacher_flags import add_flags, add_shard_flags, distill_as_told
 
 
 def build_command(argv: Sequence[str]) -> None:
@@ -23,6 +23,7 @@ def build_command(argv: Sequence[str]) -> None:
 
     from .build import Inputs, build
     from .prepare import PrepareOptions
+    from .shards import Shard
     from .table_files import TableOptions
 
     inputs = Inputs(
@@ -44,6 +45,8 @@ def build_command(argv: Sequence[str]) -> None:
         repair_leaks=given.get("repair_leaks", False),
         world={name: size for name, size in sizes.items() if size is not None},
         table=TableOptions(columns, given.get("timestamp_unit", "seconds")),
+        shard=Shard.parse(given["shard"]) if given.get("shard") else None,
+        gather=given.get("gather"),
     )
 
 
@@ -81,6 +84,7 @@ def _build_parser() -> argparse.ArgumentParser:
     _add_table(table)
     for source in (*dumps, table):
         source.add_argument("--skip-bad-rows", action="store_true", help="leave broken rows out and count them")
+        add_shard_flags(source)
     for source in (synthetic, *dumps, table):
         _add_common(source)
     return parser

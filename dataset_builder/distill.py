@@ -132,7 +132,7 @@ def workplace(folder: DatasetFolder) -> Iterator[Path]:
 
 
 def _replace_files(folder: DatasetFolder, write: Callable[[DatasetFolder], None]) -> None:
-    """Write files beside the folder and, when all are there, move them in one by one, build.json last.
+    """Write files beside the folder and, when all are there, move them in one by one, the card and build.json last.
 
     A process that is killed while moving leaves whole files only, and a build.json that still asks for distilling.
     """
@@ -140,7 +140,7 @@ def _replace_files(folder: DatasetFolder, write: Callable[[DatasetFolder], None]
     with workplace(folder) as temporary:
         write(DatasetFolder(temporary))
         fresh = sorted(path.relative_to(temporary) for path in temporary.rglob("*") if path.is_file())
-        last = DatasetFolder(Path()).build_json
-        for path in [*(path for path in fresh if path != last), last]:
+        last = [DatasetFolder(Path()).card, DatasetFolder(Path()).build_json]  # a card must not speak of tables to come
+        for path in [*(path for path in fresh if path not in last), *last]:
             (root / path).parent.mkdir(parents=True, exist_ok=True)
             os.replace(temporary / path, root / path)

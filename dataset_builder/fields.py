@@ -117,7 +117,7 @@ def _date_column(column: pl.Series) -> pl.Series:
 
 
 def _dates(column: pl.Series, form: str) -> pl.Series:
-    return column.str.strip_chars().str.to_datetime(form, strict=False, time_unit="ms").dt.epoch("s")
+    return column.str.strip_chars().str.to_datetime(form, strict=False, time_unit="ms", cache=False).dt.epoch("s")
 
 
 def _list(separator: str) -> Kind:

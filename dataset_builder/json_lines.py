@@ -9,23 +9,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from .errors import DataError
 from .fields import TEXT, Field
-from .packed_files import blocks
+from .packed_files import Block, LineNumbers, blocks
+from .shards import Shard
+from .tally import FileSeen, Tally, no_such_key
 
 logger = logging.getLogger(__name__)
 
 BLOCK = 8 << 20
 """Bytes that are parsed at a time."""
-PIECE = 1 << 17
-"""Bytes around a bad line that are read line by line."""
+CUTS = (1 << 20, 1 << 17)
+"""Bytes that a block with a bad line is parsed in again, and those of its parts that have one; then line by line."""
 AHEAD = 2
 """Blocks that are read while one is being used."""
-PARTS = 8
-"""How many parts a block with a bad line is cut into."""
 NESTED = r"^(?:\{\s*[\"}]|\[\s*[\"\d\[\]{tfn-])"
 """What a JSON list or object looks like when it is read as text."""
 SHOWN = 5
@@ -36,143 +35,141 @@ Columns = Mapping[str, Sequence[Field]]
 
 
 @dataclass
-class Tally:
-    """Rows met while reading.
+class _Part:
+    """Parsed lines, and problems, each with the number of its line from 0."""
 
-    Args:
-        read: rows that hold something, broken ones included.
-        skipped: broken rows that were left out.
-    """
-
-    read: int = 0
-    skipped: int = 0
-
-
-@dataclass
-class _Block:
     rows: pl.DataFrame
-    lines: int
     problems: list[tuple[int, str]] = field(default_factory=list)
     keys: set[str] = field(default_factory=set)
 
 
 def read_batches(path: Path, columns: Columns, tally: Tally, skip_bad_rows: bool = False) -> Iterator[pl.DataFrame]:
-    """Yield a file's rows in our columns, in the order of its lines.
+    """Yield a file's rows in our columns, in the order of its lines; see `read_blocks`."""
+    return (rows for _, rows in read_blocks(path, columns, tally, skip_bad_rows))
+
+
+def read_blocks(
+    path: Path, columns: Columns, tally: Tally, skip_bad_rows: bool = False, shard: Shard | None = None, place: int = 0
+) -> Iterator[tuple[int, pl.DataFrame]]:
+    """Yield a file's rows in our columns, in the order of its lines, a block at a time with the block's number.
 
     Args:
         path: a file of JSON lines, compressed or not.
         columns: where the file keeps our columns.
         tally: counts what is met; complete when the last batch has been taken.
         skip_bad_rows: leave broken rows out and count them instead of raising.
+        shard: yield only the blocks of this share, block `k` where it has `place + k`; what can only be said of the whole
+            file is then left to `Tally.check`.
+        place: the file's place among those that are read.
 
     Raises:
         DataError: the file is missing, a row is broken, or a key is in no row.
     """
-    line, shown, rows, skipped = 1, 0, 0, 0
-    found: dict[str, bool] = {}
-    for block in _ahead(blocks(path, BLOCK), columns):
-        for number, problem in block.problems:
-            where = f"{path}, line {line + number}: {problem}"
-            if line == 1:
-                _refuse_other_format(path, columns, block.keys)
+    marks = [(f"__{name}{number}", one) for name, fields in columns.items() for number, one in enumerate(fields)]
+    seen = FileSeen(str(path), list(dict.fromkeys(one.key for _, one in marks if not one.optional)))
+    tally.files.append(seen)
+    numbers, shown, first = LineNumbers(path), 0, True
+    wanted = (lambda number: True) if shard is None else (lambda number: shard.has(place + number))
+    for block, part in _ahead(blocks(path, BLOCK, wanted), columns):
+        for line, problem in part.problems:
+            if first:
+                _refuse_other_format(path, columns, part.keys)
+            if skip_bad_rows and shown == SHOWN:
+                break
+            where = f"{path}, line {numbers.before(block) + line + 1}: {problem}"
             if not skip_bad_rows:
                 raise DataError(f"{where}; mend the line, or leave such lines out with --skip-bad-rows")
-            if shown < SHOWN:
-                logger.warning("left out: %s", where)
-                shown += 1
-        line += block.lines
-        rows += block.rows.height
-        skipped += len(block.problems)
-        tally.read += block.rows.height + len(block.problems)
-        tally.skipped += len(block.problems)
-        for mark in [name for name in block.rows.columns if name.startswith("__")]:
-            found[mark] = found.get(mark, False) or block.rows[mark].null_count() < block.rows.height
-        yield block.rows.select(list(columns))
-    for name, fields in columns.items():
-        for number, one in enumerate(fields):
-            if rows and not one.optional and not found.get(f"__{name}{number}", True):
-                raise DataError(_no_such_key(path, one.key))
-    if not rows:
-        found_instead = f"{skipped:,} broken ones" if skipped else "none"
-        raise DataError(f"{path}: expected JSON lines, found {found_instead}; check the file")
-
-
-def _no_such_key(path: Path, key: str) -> str:
-    return f"{path}: expected key {key!r}, found it in no row; check that the file is of this source"
+            logger.warning("left out: %s", where)
+            shown += 1
+        first = False
+        tally.read += part.rows.height + len(part.problems)
+        tally.skipped += len(part.problems)
+        seen.add(part.rows, len(part.problems), marks)
+        yield block.number, part.rows.select(list(columns))
+    if shard is None:
+        seen.check()
 
 
 def _refuse_other_format(path: Path, columns: Columns, keys: set[str]) -> None:
     for fields in columns.values():
         for one in fields:
             if one.required and keys and one.key not in keys:
-                raise DataError(_no_such_key(path, one.key))
+                raise DataError(no_such_key(path, one.key))
 
 
-def _ahead(given: Iterable[bytes], columns: Columns) -> Iterator[_Block]:
-    """Parse in another thread while the next block is being read and the last one used."""
-    waiting: deque[Future[_Block]] = deque()
+def _ahead(given: Iterable[Block], columns: Columns) -> Iterator[tuple[Block, _Part]]:
+    """Parse in other threads while the next block is being read and the last one used."""
+    waiting: deque[tuple[Block, Future[_Part]]] = deque()
     with ThreadPoolExecutor(AHEAD) as pool:
         for block in given:
-            waiting.append(pool.submit(_parse_block, block, columns))
+            waiting.append((block, pool.submit(_parse, block.content, columns)))
             if len(waiting) > AHEAD:
-                yield waiting.popleft().result()
+                first, parsed = waiting.popleft()
+                yield first, parsed.result()
         while waiting:
-            yield waiting.popleft().result()
+            first, parsed = waiting.popleft()
+            yield first, parsed.result()
 
 
-def _parse_block(content: bytes, columns: Columns) -> _Block:
-    """Parse a block in one go; where that finds something odd, without fragments of lines, then in ever smaller parts."""
+def _parse(content: bytes, columns: Columns) -> _Part:
+    """Parse a block in one go; where that finds something odd, in ever smaller cuts, and at last line by line."""
     rows = _parse_fast(content, columns)
-    if rows is not None:
-        return _Block(rows, _line_breaks(content))
-    if len(content) <= PIECE:
-        return _parse_slowly(content, columns)
-    return _without_fragments(content, columns) or _in_parts(content, columns)
+    return _parse_closely(content, columns, CUTS) if rows is None else _Part(rows)
 
 
-def _line_breaks(content: bytes) -> int:
-    """How many line breaks there are, counted in pieces that stay in the processor's cache, which `bytes.count` leaves."""
-    values, cached = np.frombuffer(content, dtype=np.uint8), 1 << 18
-    return sum(int(np.count_nonzero(values[at : at + cached] == ord("\n"))) for at in range(0, len(values), cached))
+def _parse_closely(content: bytes, columns: Columns, cuts: Sequence[int]) -> _Part:
+    """Read the values of all cuts and look over them together, as a look costs more than reading a small cut."""
+    size, *smaller = cuts
+    contents = list(_cut(content, size))
+    raws = [_raw(cut, columns) for cut in contents]
+    sound = [raw for raw in raws if raw is not None]
+    together = _looked_through(pl.concat(sound), columns) if sound else None
+    whole, tables, line, at = _Part(pl.DataFrame()), [], 0, 0
+    for cut, raw in zip(contents, raws, strict=True):
+        rows = None
+        if raw is not None:
+            rows = _looked_through(raw, columns) if together is None else together.slice(at, raw.height)
+            at += raw.height
+        if rows is None:
+            part = _parse_closely(cut, columns, smaller) if smaller else _parse_slowly(cut, columns)
+            whole.problems += [(line + number, problem) for number, problem in part.problems]
+            whole.keys |= part.keys
+            rows = part.rows
+        tables.append(rows)
+        line += cut.count(b"\n")
+    whole.rows = pl.concat(tables, rechunk=True)
+    return whole
 
 
-def _without_fragments(content: bytes, columns: Columns) -> _Block | None:
-    """Parse a block in which some lines are no object at a glance, the others in one go; None where that is not enough."""
-    lines = content.split(b"\n")
-    whole = [not (text := line.strip()) or (text.startswith(b"{") and text.endswith(b"}")) for line in lines]
-    if all(whole):
-        return None
-    rows = _parse_fast(b"\n".join(line for line, good in zip(lines, whole, strict=True) if good), columns)
-    if rows is None:
-        return None
-    block = _Block(rows, _line_breaks(content))
-    for number in (number for number, good in enumerate(whole) if not good):
-        block.problems += [(number, problem) for _, problem in _parse_slowly(lines[number], columns).problems]
-    return block
-
-
-def _in_parts(content: bytes, columns: Columns) -> _Block:
-    block, start = _Block(pl.DataFrame(), 0), 0
-    tables = []
+def _cut(content: bytes, size: int) -> Iterator[bytes]:
+    """Yield whole lines of about so many bytes."""
+    start = 0
     while start < len(content):
-        end = content.find(b"\n", start + len(content) // PARTS) + 1 or len(content)
-        whole = start == 0 and end == len(content)
-        part = (_parse_slowly if whole else _parse_block)(content[start:end], columns)
-        block.problems += [(block.lines + number, problem) for number, problem in part.problems]
-        block.lines += part.lines
-        block.keys |= part.keys
-        tables.append(part.rows)
+        end = content.find(b"\n", start + size) + 1 or len(content)
+        yield content[start:end]
         start = end
-    block.rows = pl.concat(tables)
-    return block
 
 
 def _parse_fast(content: bytes, columns: Columns) -> pl.DataFrame | None:
     """Return the rows, or None when a closer look is needed."""
+    raw = _raw(content, columns)
+    return None if raw is None else _looked_through(raw, columns)
+
+
+def _raw(content: bytes, columns: Columns) -> pl.DataFrame | None:
+    """Return the values as they stand in the file; None where they are no JSON lines, or of another kind."""
+    schema = {one.key: one.kind.raw for fields in columns.values() for one in fields}
+    try:
+        return pl.read_ndjson(content, schema=schema).rechunk()
+    except pl.exceptions.PolarsError:
+        return None
+
+
+def _looked_through(table: pl.DataFrame, columns: Columns) -> pl.DataFrame | None:
+    """Return the rows, or None when a closer look is needed."""
     every = {(name, number): one for name, fields in columns.items() for number, one in enumerate(fields)}
     read = {}
     try:
-        table = pl.read_ndjson(content, schema={one.key: one.kind.raw for one in every.values()})
         odd, zeros = _looked_over(table, list(every.values()))
         if odd:
             return None
@@ -221,9 +218,9 @@ def _combined(name: str, count: int) -> pl.Expr:
     return pl.concat_str(said, separator=" ", ignore_nulls=True)
 
 
-def _parse_slowly(content: bytes, columns: Columns) -> _Block:
+def _parse_slowly(content: bytes, columns: Columns) -> _Part:
     rows: list[dict[tuple[str, int], Any]] = []
-    block = _Block(pl.DataFrame(), _line_breaks(content))
+    block = _Part(pl.DataFrame())
     for number, line in enumerate(content.split(b"\n")):
         if not line.strip():
             continue

@@ -11,6 +11,7 @@ READER = JsonLinesReader(
         "rating": [Field("overall", NUMBER)],
         "timestamp": [Field("unixReviewTime", SECONDS)],
         "review": [Field("reviewText", TEXT)],
+        "user_name": [Field("reviewerName", TEXT, optional=True)],
     },
     items={
         "item_id": [Field("asin", TEXT, required=True)],

@@ -1,6 +1,6 @@
 """Google Local Data 2021 (Li, Shang and McAuley; Yan et al.): reviews and metadata as JSON lines, a file per state.
 
-The reviewer's name, which the file gives beside every review, is never read.
+The reviewer's name, which the file gives beside every review, is read to be masked in texts, and published nowhere.
 """
 
 from .fields import MILLISECONDS, NAMES, NUMBER, TEXT, Field
@@ -14,6 +14,7 @@ READER = JsonLinesReader(
         "rating": [Field("rating", NUMBER)],
         "timestamp": [Field("time", MILLISECONDS)],
         "review": [Field("text", TEXT)],
+        "user_name": [Field("name", TEXT, optional=True)],
     },
     items={
         "item_id": [Field("gmap_id", TEXT, required=True)],

@@ -31,6 +31,7 @@ TABLE_COLUMNS = (
     "user_profile",
     "item_profile",
     "explanation",
+    "user_name",
 )
 """Columns that a table may have, by our names."""
 

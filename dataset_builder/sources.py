@@ -10,13 +10,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import polars as pl
 
 from .errors import DataError
-from .json_lines import Columns, Tally, read_batches
+from .json_lines import Columns, read_batches, read_blocks
+from .shards import Shard
 from .source_names import READER_PREFIX, reader_names
+from .tally import Tally
 
 RAW_REVIEWS: dict[str, Any] = {
     "user_id": pl.String,
@@ -26,6 +28,9 @@ RAW_REVIEWS: dict[str, Any] = {
     "review": pl.String,
 }
 """Columns of raw reviews; rating and timestamp (seconds since 1970) may be null, a missing text is empty."""
+
+USER_NAME = "user_name"
+"""The column of names that users write under, beside `RAW_REVIEWS` in every batch; null where the source gives none."""
 
 RAW_ITEM_COLUMNS: dict[str, Any] = {"item_id": pl.String, "title": pl.String, "description": pl.String}
 """Columns of raw items; a missing title or description is empty."""
@@ -51,21 +56,39 @@ class RawData:
     skipped_items: int = 0
 
 
+class Place(NamedTuple):
+    """Where a batch stands among all batches of a run, whichever share of it reads them; places are ordered as the batches.
+
+    Args:
+        file: the place of its file, from 0.
+        block: the place of its block in the file, from 0; some may be missing.
+    """
+
+    file: int
+    block: int
+
+
 @dataclass
 class Batches:
     """What a reader makes of a dump of any size: batches in memory one at a time, and counts when they have been taken.
 
     Args:
-        reviews: batches with the columns of `RAW_REVIEWS`, and `split` where the source publishes one.
+        placed: batches with the columns of `RAW_REVIEWS`, `user_name`, and `split` where the source publishes one, each with
+            its place.
         items: batches with the columns of `RAW_ITEM_COLUMNS`, as they stand in the file.
         review_tally: counts of review rows.
         item_tally: counts of item rows.
     """
 
-    reviews: Iterator[pl.DataFrame]
+    placed: Iterator[tuple[Place, pl.DataFrame]]
     items: Iterator[pl.DataFrame]
     review_tally: Tally = field(default_factory=Tally)
     item_tally: Tally = field(default_factory=Tally)
+
+    @property
+    def reviews(self) -> Iterator[pl.DataFrame]:
+        """The batches without their places."""
+        return (rows for _, rows in self.placed)
 
 
 @dataclass(frozen=True)
@@ -73,7 +96,7 @@ class JsonLinesReader:
     """Reader of a dump made of JSON lines, plain, .gz or .zst.
 
     Args:
-        reviews: where a review file keeps the columns of `RAW_REVIEWS`.
+        reviews: where a review file keeps the columns of `RAW_REVIEWS` and, if it has it, `user_name`.
         items: where a metadata file keeps the columns of `RAW_ITEM_COLUMNS`; several fields make one text.
         about: what the dump is, for the help text and the card.
     """
@@ -82,21 +105,27 @@ class JsonLinesReader:
     items: Columns
     about: str
 
-    def batches(self, reviews: Sequence[Path], items: Path | None, skip_bad_rows: bool = False) -> Batches:
+    def batches(
+        self, reviews: Sequence[Path], items: Path | None, skip_bad_rows: bool = False, shard: Shard | None = None
+    ) -> Batches:
         """Prepare to read review files and, if given, item metadata; rows come when the batches are taken.
 
         Args:
             reviews: one file or several.
             items: the metadata file.
             skip_bad_rows: leave broken rows out and count them instead of raising.
+            shard: read only the blocks of this share of the review files: block `k` of file `f` where it has `f + k`. What can
+                only be said of whole files is then left to `Tally.check`, of the tallies of all shares.
         """
         counted, described = Tally(), Tally()
-        return Batches(
-            (clean_reviews(rows) for path in reviews for rows in read_batches(path, self.reviews, counted, skip_bad_rows)),
-            iter(() if items is None else read_batches(items, self.items, described, skip_bad_rows)),
-            counted,
-            described,
-        )
+
+        def placed() -> Iterator[tuple[Place, pl.DataFrame]]:
+            for number, path in enumerate(reviews):
+                for block, rows in read_blocks(path, self.reviews, counted, skip_bad_rows, shard, number):
+                    yield Place(number, block), clean_reviews(with_name(rows))
+
+        metadata = iter(()) if items is None else read_batches(items, self.items, described, skip_bad_rows)
+        return Batches(placed(), metadata, counted, described)
 
     def read(self, reviews: Sequence[Path], items: Path | None, skip_bad_rows: bool = False) -> RawData:
         """Read everything into memory.
@@ -110,7 +139,8 @@ class JsonLinesReader:
             DataError: a file is missing, a row is broken, or a key is absent.
         """
         batches = self.batches(reviews, items, skip_bad_rows)
-        table = pl.concat([pl.DataFrame(schema=RAW_REVIEWS), *batches.reviews])
+        rows = (rows.select(list(RAW_REVIEWS)) for rows in batches.reviews)
+        table = pl.concat([pl.DataFrame(schema=RAW_REVIEWS), *rows])
         metadata = clean_items(pl.concat([pl.DataFrame(schema=RAW_ITEM_COLUMNS), *batches.items]))
         counted = batches.review_tally
         return RawData(table, metadata, counted.skipped, counted.read, batches.item_tally.skipped)
@@ -119,7 +149,8 @@ class JsonLinesReader:
 def in_batches(raw: RawData, rows: int) -> Batches:
     """Return what is in memory as batches of so many rows."""
     counted, described = Tally(raw.read_rows, raw.skipped_rows), Tally(raw.items.height + raw.skipped_items, raw.skipped_items)
-    return Batches(raw.reviews.iter_slices(rows), iter([raw.items]), counted, described)
+    slices = ((Place(0, number), with_name(rows)) for number, rows in enumerate(raw.reviews.iter_slices(rows)))
+    return Batches(slices, iter([raw.items]), counted, described)
 
 
 def find_reader(source: str) -> JsonLinesReader:
@@ -133,6 +164,11 @@ def find_reader(source: str) -> JsonLinesReader:
     module = import_module(f".{READER_PREFIX}{source.replace('-', '_')}", __package__)
     reader: JsonLinesReader = module.READER
     return reader
+
+
+def with_name(reviews: pl.DataFrame) -> pl.DataFrame:
+    """Return reviews with the column `user_name`, null where they have none."""
+    return reviews if USER_NAME in reviews.columns else reviews.with_columns(pl.lit(None, pl.String).alias(USER_NAME))
 
 
 def clean_reviews(table: pl.DataFrame) -> pl.DataFrame:

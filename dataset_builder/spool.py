@@ -1,7 +1,7 @@
 """Reviews on disk while it is being decided which of them stay: texts are written once, and read when they are needed."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,7 @@ import polars as pl
 from .errors import DataError
 from .prepare import KEYS, Chosen
 from .schema import REVIEWS, write_table
+from .sources import USER_NAME, Place
 
 BUCKET = 256 << 20
 """Bytes of text that are sorted in memory at a time."""
@@ -30,23 +31,33 @@ class Spool:
         self.text_bytes = 0
         folder.mkdir(parents=True)
 
-    def add(self, reviews: pl.DataFrame, verdicts: pl.Series) -> None:
+    def add(self, reviews: pl.DataFrame, verdicts: pl.Series, place: Place | None = None) -> None:
         """Append a batch; the text of a row that will not stay is not kept.
 
         Args:
-            reviews: the columns of `RAW_REVIEWS` and, where the source publishes one, `split`.
+            reviews: the columns of `RAW_REVIEWS` and, where the source publishes one, `split`; names of users are not kept.
             verdicts: what `judge` finds of them.
+            place: where the batch stands in the source; after the last one where None.
         """
         if reviews.is_empty():
             return
-        table = reviews.with_columns(
+        place = place or Place(0, len(self.parts))
+        table = reviews.drop(USER_NAME, strict=False).with_columns(
             verdict=verdicts, review=pl.when(verdicts == 0).then(pl.col("review")).otherwise(pl.lit(""))
         )
-        path = self.folder / f"{len(self.parts):06}.arrow"
+        path = self.folder / f"{place.file:06}-{place.block:09}.arrow"
         table.write_ipc(path, compression="lz4")
         self.parts.append(path)
         self.heights.append(table.height)
         self.text_bytes += int(table["review"].str.len_bytes().sum())
+
+    def take(self, folders: Sequence[Path]) -> None:
+        """Append what other spools wrote, in the order of the source; their files stay where they are."""
+        for path in sorted((path for folder in folders for path in folder.glob("*.arrow")), key=lambda path: path.name):
+            height, size = pl.scan_ipc(path).select(pl.len(), pl.col("review").str.len_bytes().sum()).collect().row(0)
+            self.parts.append(path)
+            self.heights.append(height)
+            self.text_bytes += size
 
     def keys(self) -> pl.DataFrame:
         """Return what choosing needs of all rows: the columns `KEYS`, `verdict` and, where there is one, `split`."""
@@ -106,10 +117,3 @@ class Spool:
     def _sorted(table: pl.DataFrame, chosen: Chosen) -> pl.DataFrame:
         ordered = table.sort("__place")
         return ordered.with_columns(split=chosen.split.gather(ordered["__place"]))
-
-
-def review_batches(path: Path) -> Iterator[pl.DataFrame]:
-    """Yield the rows of a written table of reviews, a row group at a time."""
-    scan = pl.scan_parquet(path)
-    for first in range(0, int(scan.select(pl.len()).collect().item()), ROW_GROUP):
-        yield scan.slice(first, ROW_GROUP).select("review", "split").collect()

@@ -8,13 +8,14 @@ from typing import Any
 import polars as pl
 
 from .errors import DataError
-from .json_lines import Tally
 from .leaks import PAIR, LeakReport, leak_report
 from .prepare import PrepareOptions, latest, split_counts
 from .schema import EXPLANATIONS, INTERACTIONS, ITEMS, SPLITS, USERS
-from .sources import RAW_ITEM_COLUMNS, RAW_REVIEWS, Batches, clean_reviews
+from .shards import Shard
+from .sources import RAW_ITEM_COLUMNS, RAW_REVIEWS, USER_NAME, Batches, Place, clean_reviews
 from .splits import assign_split
 from .table_files import TableOptions, file_batches, read_file
+from .tally import Tally
 
 SPLIT_NAMES = {"train": "train", "validation": "validation", "val": "validation", "valid": "validation"}
 SPLIT_NAMES |= {"test": "test", "tst": "test"}
@@ -68,7 +69,9 @@ class ExplainedTables:
     unverified: tuple[str, ...]
 
 
-def raw_batches(files: TableFiles, options: TableOptions, skip_bad_rows: bool, room: Path) -> Batches:
+def raw_batches(
+    files: TableFiles, options: TableOptions, skip_bad_rows: bool, room: Path, shard: Shard | None = None
+) -> Batches:
     """Prepare to read interactions without explanations, to be filtered, split and distilled as any other source.
 
     Args:
@@ -76,25 +79,29 @@ def raw_batches(files: TableFiles, options: TableOptions, skip_bad_rows: bool, r
         options: names of their columns.
         skip_bad_rows: leave broken rows out and count them instead of raising.
         room: a folder that compressed files may be unpacked to.
+        shard: yield only the blocks of this share of the interactions; see `JsonLinesReader.batches`.
     """
     counted, described = Tally(), Tally()
 
-    def reviews() -> Iterator[pl.DataFrame]:
-        for rows in file_batches(files.interactions, PAIR, options, counted, skip_bad_rows, room):
-            yield clean_reviews(rows.select(list(RAW_REVIEWS))).with_columns(
-                split=_splits(rows, files.interactions, partly=True)
-            )
+    def placed() -> Iterator[tuple[Place, pl.DataFrame]]:
+        for block, rows in file_batches(files.interactions, PAIR, options, counted, skip_bad_rows, room, shard):
+            reviews = clean_reviews(rows.select(*RAW_REVIEWS, USER_NAME))
+            yield Place(0, block), reviews.with_columns(split=_splits(rows, files.interactions, partly=True))
 
     def items() -> Iterator[pl.DataFrame]:
         if files.items is not None:
-            for rows in file_batches(files.items, ("item_id",), options, described, skip_bad_rows, room):
+            for _, rows in file_batches(files.items, ("item_id",), options, described, skip_bad_rows, room):
                 yield rows.select(list(RAW_ITEM_COLUMNS))
 
-    return Batches(reviews(), items(), counted, described)
+    return Batches(placed(), items(), counted, described)
 
 
 def read_explained(
-    files: TableFiles, options: PrepareOptions, repair_leaks: bool = False, table: TableOptions | None = None
+    files: TableFiles,
+    options: PrepareOptions,
+    repair_leaks: bool = False,
+    table: TableOptions | None = None,
+    skip_bad_rows: bool = False,
 ) -> ExplainedTables:
     """Read interactions with their explanations and check them for leaks.
 
@@ -106,6 +113,7 @@ def read_explained(
         options: fractions and seed of the splits that are made here.
         repair_leaks: when explanation pairs are training edges, take all explanation pairs out of the interactions.
         table: names of the tables' columns.
+        skip_bad_rows: leave broken rows out of every table and count them instead of raising.
 
     Raises:
         LeakError: explanation pairs are training edges and `repair_leaks` is off.
@@ -113,9 +121,9 @@ def read_explained(
     """
     if files.explanations is None:
         raise DataError("expected a table of explanations, found none; give --explanations")
-    table = table or TableOptions()
-    explanations, counts = _explanations(files.explanations, options, table)
-    interactions, split_given = _interactions(files.interactions, explanations, options, counts, table)
+    reading = _Reading(table or TableOptions(), skip_bad_rows)
+    explanations, counts = _explanations(files.explanations, options, reading)
+    interactions, split_given = _interactions(files.interactions, explanations, options, counts, reading)
     if not split_given:
         explanations = explanations.with_columns(checked=pl.col("split") != "train")
     held_out = explanations.filter(pl.col("checked")).drop("checked")
@@ -136,13 +144,27 @@ def read_explained(
     counts["kept"] = interactions.height
     report = leak_report(interactions.filter(pl.col("split") == "train"), held_out)
     report.check()
-    users, items = _profiles(files, interactions, explanations, counts, table)
+    users, items = _profiles(files, interactions, explanations, counts, reading)
     explanations = _filled(explanations, users, items)
     unverified = ["whether the given explanations and profiles were made from reviews of held-out pairs"]
     counts |= split_counts(interactions) | {f"explanations_{s}": _count(explanations, s) for s in SPLITS}
     return ExplainedTables(
         interactions.sort(PAIR), explanations.sort(PAIR), users, items, counts, published, report, tuple(unverified)
     )
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """How the tables are read."""
+
+    named: TableOptions
+    skip_bad_rows: bool
+
+    def read(self, path: Path, required: tuple[str, ...]) -> tuple[pl.DataFrame, int]:
+        """Return a table and how many broken rows were left out of it."""
+        tally = Tally()
+        table = read_file(path, required, self.named, self.skip_bad_rows, tally)
+        return table, tally.skipped
 
 
 def _count(table: pl.DataFrame, split: str) -> int:
@@ -166,13 +188,13 @@ def _splits(table: pl.DataFrame, path: Path, partly: bool = False) -> pl.Series:
     return names
 
 
-def _explanations(path: Path, options: PrepareOptions, named: TableOptions) -> tuple[pl.DataFrame, dict[str, int]]:
+def _explanations(path: Path, options: PrepareOptions, reading: _Reading) -> tuple[pl.DataFrame, dict[str, int]]:
     """Return explanations with `split` and `checked`: whether the row must not be a training edge.
 
     Where the table names no split, any of its rows may have been published as held out, so all of them are checked.
     """
-    table = read_file(path, (*PAIR, "explanation"), named)
-    counts = {"explanations_read": table.height}
+    table, skipped = reading.read(path, (*PAIR, "explanation"))
+    counts = {"explanations_read": table.height + skipped, "explanations_skipped": skipped}
     given = "split" in table.columns
     split = _splits(table, path) if given else pl.Series("split", [], pl.String)
     table = _with_columns(table, EXPLANATIONS).with_columns(
@@ -196,16 +218,16 @@ def _without_none(name: str) -> pl.Expr:
 
 
 def _interactions(
-    path: Path, explanations: pl.DataFrame, options: PrepareOptions, counts: dict[str, int], named: TableOptions
+    path: Path, explanations: pl.DataFrame, options: PrepareOptions, counts: dict[str, int], reading: _Reading
 ) -> tuple[pl.DataFrame, bool]:
     """Return interactions with `split`, and whether the table names it; else they follow their explanation."""
-    table = read_file(path, PAIR, named)
+    table, skipped = reading.read(path, PAIR)
     given = "split" in table.columns
     rows = _with_columns(table, INTERACTIONS)
     if given:
         rows = rows.with_columns(split=_splits(table, path))
     kept = latest(rows)
-    counts |= {"read": table.height, "skipped": 0, "duplicates": table.height - kept.height}
+    counts |= {"read": table.height + skipped, "skipped": skipped, "duplicates": table.height - kept.height}
     if not given:
         theirs = explanations.select(*PAIR, "split")
         explained = kept.join(theirs, on=PAIR, how="inner")
@@ -216,12 +238,12 @@ def _interactions(
 
 
 def _profiles(
-    files: TableFiles, interactions: pl.DataFrame, explanations: pl.DataFrame, counts: dict[str, int], named: TableOptions
+    files: TableFiles, interactions: pl.DataFrame, explanations: pl.DataFrame, counts: dict[str, int], reading: _Reading
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Return all users and all items that occur, with what any of the tables says of them."""
     pairs = pl.concat([interactions.select(PAIR), explanations.select(PAIR)])
-    users = _known(files.users, USERS, explanations, counts, named)
-    items = _known(files.items, ITEMS, explanations, counts, named)
+    users = _known(files.users, USERS, explanations, counts, reading)
+    items = _known(files.items, ITEMS, explanations, counts, reading)
     tables = []
     for schema, known in ((USERS, users), (ITEMS, items)):
         key = next(iter(schema))
@@ -235,13 +257,14 @@ def _profiles(
 
 
 def _known(
-    path: Path | None, schema: Mapping[str, Any], explanations: pl.DataFrame, counts: dict[str, int], named: TableOptions
+    path: Path | None, schema: Mapping[str, Any], explanations: pl.DataFrame, counts: dict[str, int], reading: _Reading
 ) -> pl.DataFrame:
     """Return one row per id: the first text that is not empty, the given table before the explanations."""
     key, *texts = schema
     tables = [explanations.select(list(schema))]
     if path is not None:
-        given = _with_columns(read_file(path, (key,), named), schema).with_columns(pl.col(texts).fill_null(""))
+        table, counts[f"{key.removesuffix('_id')}s_skipped"] = reading.read(path, (key,))
+        given = _with_columns(table, schema).with_columns(pl.col(texts).fill_null(""))
         counts["none_profiles"] += given.filter(pl.col(texts[-1]) == NO_PROFILE).height
         tables.insert(0, given.with_columns(_without_none(texts[-1])))
     first = [pl.col(name).filter(pl.col(name) != "").first().fill_null("").alias(name) for name in texts]

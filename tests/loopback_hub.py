@@ -1,64 +1,234 @@
-"""A Hub on the loopback interface, in memory: repositories of files at commits, to read from as from huggingface.co.
+"""A Hub on the loopback interface, on disk: repositories of files at commits, to read from and write to as huggingface.co.
 
-    python loopback_hub.py FOLDER      # FOLDER/<owner>/<name>/<commit>/... ; prints its address and serves until killed
+    python loopback_hub.py FOLDER      # prints its address and serves until killed
 
-A file `main` in a repository's folder names the commit that the branch stands at.
+Models lie at FOLDER/<owner>/<name>/<commit>/..., datasets at FOLDER/datasets/<owner>/<name>/<commit>/... A file `main` (or
+of another branch's name) in a repository's folder names the commit that the branch stands at; a file `private` marks a
+private repository. FOLDER/requests.log lists the requests. A file FOLDER/stall makes uploads wait until it is gone, and
+FOLDER/stalled says that one does; a file FOLDER/refuse makes them fail.
 """
 
+import base64
 import hashlib
 import json
 import re
+import shutil
 import sys
+import tempfile
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import unquote
+
+REPO = r"([^/]+/[^/]+)"
+LFS_SUFFIXES = (".parquet", ".safetensors")
 
 
 class Hub(BaseHTTPRequestHandler):
-    """Answers what huggingface_hub asks for when it downloads a model."""
+    """Answers what huggingface_hub asks for when it downloads from a repository or commits to one."""
 
     root: Path
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # headers and body in one packet, which saves a wait for each answer
 
     def do_HEAD(self):
         self.do_GET()
 
     def do_GET(self):
-        path = self.path.split("?")[0]
-        if found := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/revision/([^/]+))?", path):
-            repo, commit, folder = self.locate(found[1], found[2] or "main")
-            if folder is None:
-                return self.answer(404, b"{}", {"X-Error-Code": "RevisionNotFound" if repo else "RepoNotFound"})
-            names = sorted(file.name for file in folder.iterdir())
-            info = {"id": found[1], "modelId": found[1], "sha": commit, "private": False, "tags": [], "downloads": 0,
-                    "siblings": [{"rfilename": name} for name in names]}  # fmt: skip
-            return self.answer(200, json.dumps(info).encode(), {"Content-Type": "application/json"})
-        if found := re.fullmatch(r"/api/models/([^/]+/[^/]+)/tree/([^/]+)(?:/.*)?", path):
-            repo, commit, folder = self.locate(found[1], found[2])
-            if folder is None:
-                return self.answer(404, b"{}", {"X-Error-Code": "RevisionNotFound" if repo else "RepoNotFound"})
-            entries = [{"type": "file", "path": file.name, "size": file.stat().st_size, "oid": self.etag(file)}
-                       for file in sorted(folder.iterdir())]  # fmt: skip
-            return self.answer(200, json.dumps(entries).encode(), {"Content-Type": "application/json"})
-        if found := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
-            repo, commit, folder = self.locate(found[1], found[2])
-            if folder is None:
-                return self.answer(404, b"", {"X-Error-Code": "RevisionNotFound" if repo else "RepoNotFound"})
-            file = folder / found[3]
-            if not file.is_file():
-                return self.answer(404, b"", {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": commit})
-            return self.answer(200, file.read_bytes(), {"X-Repo-Commit": commit, "ETag": f'"{self.etag(file)}"'})
+        self.route(
+            (rf"/api/(model|dataset)s/{REPO}(?:/revision/([^/]+))?", self.info),
+            (rf"/api/(model|dataset)s/{REPO}/tree/([^/]+)(?:/(.*))?", self.tree),
+            (rf"/(datasets/)?{REPO}/resolve/([^/]+)/(.+)", self.resolve),
+        )
+
+    def do_POST(self):
+        self.route(
+            (r"/api/validate-yaml", lambda: self.answer_json({"errors": [], "warnings": []})),
+            (r"/api/repos/create", self.create),
+            (rf"/api/(model|dataset)s/{REPO}/branch/([^/]+)", self.branch),
+            (rf"/api/(model|dataset)s/{REPO}/paths-info/([^/]+)", self.paths_info),
+            (rf"/api/(model|dataset)s/{REPO}/preupload/([^/]+)", self.preupload),
+            (rf"/(datasets/)?{REPO}\.git/info/lfs/objects/batch", self.lfs_batch),
+            (rf"/api/(model|dataset)s/{REPO}/commit/([^/]+)", self.commit),
+        )
+
+    def do_PUT(self):
+        self.route((r"/lfs/([0-9a-f]{64})", self.lfs_put))
+
+    def route(self, *routes):
+        self.body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        path, _, self.query = self.path.partition("?")
+        for pattern, handler in routes:
+            if found := re.fullmatch(pattern, path):
+                return handler(*(unquote(group) if group else group for group in found.groups()))
         return self.answer(404, b"", {"X-Error-Code": "RepoNotFound"})
 
-    def locate(self, repo, revision):
-        folder = self.root / repo
+    # Reading
+
+    def repository(self, kind, repo):
+        return self.root / "datasets" / repo if kind and kind.startswith("dataset") else self.root / repo
+
+    def locate(self, kind, repo, revision):
+        """Return whether there is such a repository, and the commit and folder of a revision of it."""
+        folder = self.repository(kind, repo)
         if not folder.is_dir():
             return False, None, None
-        commit = (folder / "main").read_text().strip() if revision == "main" else revision
+        branch = folder / revision
+        commit = branch.read_text().strip() if branch.is_file() else revision
         return True, commit, folder / commit if (folder / commit).is_dir() else None
+
+    def missing(self, repo):
+        return self.answer(404, b"{}", {"X-Error-Code": "RevisionNotFound" if repo else "RepoNotFound"})
+
+    def info(self, kind, repo, revision):
+        there, commit, folder = self.locate(kind, repo, revision or "main")
+        if folder is None:
+            return self.missing(there)
+        names = sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file())
+        private = (self.repository(kind, repo) / "private").exists()
+        return self.answer_json(
+            {"id": repo, "modelId": repo, "sha": commit, "private": private, "tags": [], "downloads": 0,
+             "siblings": [{"rfilename": name} for name in names]}
+        )  # fmt: skip
+
+    def tree(self, kind, repo, revision, below):
+        there, commit, folder = self.locate(kind, repo, revision)
+        if folder is None:
+            return self.missing(there)
+        start = folder / (below or "")
+        if not start.is_dir():
+            return self.answer(404, b"{}", {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": commit})
+        found = start.rglob("*") if "recursive=true" in self.query.lower() else start.iterdir()
+        return self.answer_json([self.entry(path, folder) for path in sorted(found)])
+
+    def paths_info(self, kind, repo, revision):
+        there, _, folder = self.locate(kind, repo, revision)
+        if folder is None:
+            return self.missing(there)
+        return self.answer_json([self.entry(folder / p, folder) for p in self.json()["paths"] if (folder / p).exists()])
+
+    def entry(self, path, folder):
+        name = str(path.relative_to(folder))
+        if path.is_dir():
+            return {"type": "directory", "path": name, "oid": hashlib.sha1(name.encode(), usedforsecurity=False).hexdigest()}
+        return {"type": "file", "path": name, "size": path.stat().st_size, "oid": self.etag(path)}
+
+    def resolve(self, kind, repo, revision, path):
+        there, commit, folder = self.locate(kind, repo, revision)
+        if folder is None:
+            return self.missing(there)
+        file = folder / path
+        if not file.is_file():
+            return self.answer(404, b"", {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": commit})
+        content, headers = file.read_bytes(), {"X-Repo-Commit": commit, "ETag": f'"{self.etag(file)}"'}
+        if asked := re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range") or ""):
+            first, last = int(asked[1]), min(int(asked[2] or len(content)), len(content) - 1)
+            headers["Content-Range"] = f"bytes {first}-{last}/{len(content)}"
+            return self.answer(206, content[first : last + 1], headers)
+        return self.answer(200, content, headers)
 
     @staticmethod
     def etag(file):
         return hashlib.sha1(file.read_bytes(), usedforsecurity=False).hexdigest()
+
+    # Writing
+
+    def create(self):
+        asked = self.json()
+        repo = f"{asked['organization'] or 'me'}/{asked['name']}"
+        folder = self.repository(asked.get("type", "model"), repo)
+        answer = {"url": f"{self.address}/{folder.relative_to(self.root)}", "id": repo}
+        if folder.is_dir():
+            return self.answer_json(answer | {"error": "You already created this repo"}, 409)
+        folder.mkdir(parents=True)
+        if asked.get("visibility") == "private":
+            (folder / "private").touch()
+        self.publish(folder, "main", {".gitattributes": b"*.parquet filter=lfs\n"}, "")
+        return self.answer_json(answer)
+
+    def branch(self, kind, repo, name):
+        folder = self.repository(kind, repo)
+        if (folder / name).exists():
+            return self.answer_json({"error": "Reference already exists"}, 409)
+        shutil.copy(folder / "main", folder / name)
+        return self.answer_json({})
+
+    def preupload(self, kind, repo, revision):
+        there, _, folder = self.locate(kind, repo, revision)
+        if folder is None:
+            return self.missing(there)
+        files = []
+        for path in (file["path"] for file in self.json()["files"]):
+            mode, oid = ("lfs" if path.endswith(LFS_SUFFIXES) else "regular"), None
+            if (folder / path).is_file():
+                content = (folder / path).read_bytes()
+                blob = b"blob %d\0" % len(content) + content
+                git = hashlib.sha1(blob, usedforsecurity=False).hexdigest()
+                oid = hashlib.sha256(content).hexdigest() if mode == "lfs" else git
+            files.append({"path": path, "uploadMode": mode, "shouldIgnore": False, "oid": oid})
+        return self.answer_json({"files": files})
+
+    def lfs_batch(self, _kind, _repo):
+        objects = []
+        for one in self.json()["objects"]:
+            there = (self.root / "lfs" / one["oid"]).is_file()
+            upload = {"actions": {"upload": {"href": f"{self.address}/lfs/{one['oid']}"}}}
+            objects.append(one if there else one | upload)
+        return self.answer_json({"transfer": "basic", "objects": objects})
+
+    def lfs_put(self, oid):
+        while (self.root / "stall").exists():
+            (self.root / "stalled").touch()
+            time.sleep(0.02)
+        if (self.root / "refuse").exists() or hashlib.sha256(self.body).hexdigest() != oid:
+            return self.answer_json({"error": "refused"}, 403)
+        (self.root / "lfs").mkdir(exist_ok=True)
+        (self.root / "lfs" / oid).write_bytes(self.body)
+        return self.answer(200, b"", {})
+
+    def commit(self, kind, repo, revision):
+        there, parent, old = self.locate(kind, repo, revision)
+        if old is None:
+            return self.missing(there)
+        header, *lines = [json.loads(line) for line in self.body.splitlines()]
+        if header["value"].get("parentCommit", parent) != parent:
+            return self.answer_json({"error": "A commit has happened since"}, 412)
+        files = {str(path.relative_to(old)): path.read_bytes() for path in old.rglob("*") if path.is_file()}
+        for line in lines:
+            value = line["value"]
+            if line["key"] == "file":
+                files[value["path"]] = base64.b64decode(value["content"])
+            elif line["key"] == "lfsFile":
+                files[value["path"]] = (self.root / "lfs" / value["oid"]).read_bytes()
+            else:
+                del files[value["path"]]
+        oid = self.publish(self.repository(kind, repo), revision, files, parent)
+        return self.answer_json({"commitOid": oid, "commitUrl": f"{self.address}/{kind}s/{repo}/commit/{oid}"})
+
+    @staticmethod
+    def publish(repository, branch, files, parent):
+        """Make a commit of these files and let a branch stand at it."""
+        content = parent + "".join(f"{name} {hashlib.sha256(files[name]).hexdigest()}\n" for name in sorted(files))
+        oid = hashlib.sha1(content.encode(), usedforsecurity=False).hexdigest()
+        for name, body in files.items():
+            (repository / oid / name).parent.mkdir(parents=True, exist_ok=True)
+            (repository / oid / name).write_bytes(body)
+        with tempfile.NamedTemporaryFile("w", dir=repository, delete=False) as file:
+            file.write(oid)
+        Path(file.name).rename(repository / branch)
+        return oid
+
+    # Answering
+
+    @property
+    def address(self):
+        return f"http://127.0.0.1:{self.server.server_port}"
+
+    def json(self):
+        return json.loads(self.body)
+
+    def answer_json(self, value, status=200):
+        self.answer(status, json.dumps(value).encode(), {"Content-Type": "application/json"})
 
     def answer(self, status, body, headers):
         self.send_response(status)

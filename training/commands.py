@@ -33,7 +33,7 @@ def encode_command(argv: Sequence[str]) -> None:
     parser.add_argument("--negatives", type=int, help="items sampled a step for softmax (default: all, 16,384 over 50,000)")
     parser.add_argument("--learning-rate", type=float, help="of Adam at the start (default: the objective's own)")
     parser.add_argument("--temperature", type=float, help="of the softmax (default: 0.17)")
-    parser.add_argument("--popularity-exponent", type=float, help="favours popular items (default: 0.1)")
+    parser.add_argument("--popularity-exponent", type=float, help="favours popular items (default: 0.0)")
     parser.add_argument("--length-exponent", type=float, help="between cosine, 0, and inner product, 1 (default: 0.3)")
     parser.add_argument("--weight-decay", type=float, help="of bpr (default: 1e-4)")
     parser.add_argument("--seed", type=int, help="fixes every number (default: 0)")

@@ -57,7 +57,7 @@ class EncodeOptions:
     negatives: int | None = None
     learning_rate: float | None = None
     temperature: float = 0.17
-    popularity_exponent: float = 0.1
+    popularity_exponent: float = 0.0
     length_exponent: float = 0.3
     weight_decay: float = 1e-4
     seed: int = 0

@@ -70,7 +70,7 @@ class SampledOptions:
     negatives: int = 1024
     learning_rate: float = 0.01
     temperature: float = 0.17
-    popularity_exponent: float = 0.1
+    popularity_exponent: float = 0.0
     length_exponent: float = 0.3
     seed: int = 0
 

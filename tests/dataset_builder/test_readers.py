@@ -165,7 +165,7 @@ def test_blocks_change_neither_rows_nor_line_numbers(
     tmp_path: Path, block: int, packed: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     monkeypatch.setattr(json_lines, "BLOCK", block)
-    monkeypatch.setattr(json_lines, "PIECE", 100)
+    monkeypatch.setattr(json_lines, "CUTS", (300, 100))
     lines = [json.dumps({"u": f"u{n}", "n": n, "s": n, "m": n, "d": None, "l": [], "t": "x" * (n % 50)}) for n in range(300)]
     lines[41] = "{broken"
     lines[42] = ""

@@ -1,4 +1,5 @@
 import gzip
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -6,6 +7,7 @@ import polars as pl
 import pytest
 from backports import zstd
 
+from xrec_dataset_builder import cells
 from xrec_dataset_builder.errors import DataError, LeakError
 from xrec_dataset_builder.prepare import PrepareOptions
 from xrec_dataset_builder.table import TableFiles, raw_batches, read_explained
@@ -66,7 +68,7 @@ def test_every_kind_of_file_gives_the_same_rows_under_names_of_ones_own(tmp_path
     write.get(ending, lambda to: table.write_csv(to, separator="\t"))(path)
     names = {"user_id": "who", "item_id": "what", "rating": "stars", "timestamp": "at", "review": "said"}
     found, read, _ = read_raw(packed(path, compression) if compression else path, columns=names, timestamp_unit="milliseconds")
-    assert found.drop("split").rows() == [
+    assert found.drop("split", "user_name").rows() == [
         ("ann", "x", 4.5, 1_530_965_351, 'Fine,\n"cheap"\tand 日本'),
         ("bob", "y", None, None, ""),
     ]
@@ -100,6 +102,67 @@ def test_a_broken_row_after_cells_with_line_breaks_is_named_by_its_own_line(tmp_
     (tmp_path / "t.csv").write_text('user_id,item_id,review,rating\na,x,"one\ntwo\nthree",5\n\nb,y,"four\nfive",bad\n')
     with pytest.raises(DataError, match=r"line 6: expected a number of column 'rating', found 'bad'"):
         read_raw(tmp_path / "t.csv")
+
+
+@pytest.mark.parametrize("rows", [1, 2, 100])
+@pytest.mark.parametrize("ending", ["", ".gz"])
+def test_rows_with_too_many_cells_are_named_or_counted_as_other_broken_ones(
+    tmp_path: Path, rows: int, ending: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr(cells, "ROWS", rows)
+    path = tmp_path / "t.csv"
+    path.write_text('user_id,item_id,review\na,x,"one\ntwo"\nb,y,cold, wet\n\nc,,fine\nd,z,good\ne,z,good,,\nf,z\n')
+    path = packed(path, ending) if ending else path
+    with pytest.raises(DataError, match=r"line 4: expected at most as many cells as the header has, found more; mend the row"):
+        read_raw(path)
+    found, read, skipped = read_raw(path, skip_bad_rows=True)
+    assert (found["user_id"].to_list(), read, skipped) == (["a", "d", "f"], 6, 3)
+    assert found["review"].to_list() == ["one\ntwo", "good", ""]
+    lines = ["line 4: expected at most", "line 6: expected a value of column 'item_id'", "line 8: expected at most"]
+    assert [text for text in lines if text in caplog.text] == lines
+
+
+def test_rows_that_came_before_one_with_too_many_cells_come_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "t.csv").write_text("user_id,item_id\n" + "".join(f"u{n},i{',' * (n == 7)}\n" for n in range(10)))
+    scan = cells.Cells._scan
+
+    class Late:
+        """A scan that meets the row only after some batches, as one of a large file does."""
+
+        def __init__(self, whole: pl.LazyFrame) -> None:
+            self.collect_schema = whole.collect_schema
+            self.whole = whole
+
+        def collect_batches(self, chunk_size: int) -> Iterator[pl.DataFrame]:
+            yield from list(self.whole.collect_batches(chunk_size=chunk_size))[:3]
+            raise pl.exceptions.ComputeError("found more fields")
+
+    monkeypatch.setattr(cells, "ROWS", 2)
+    monkeypatch.setattr(
+        cells.Cells, "_scan", lambda self, path, cut: (lambda one: one if cut else Late(one))(scan(self, path, True))
+    )
+    found, read, skipped = read_raw(tmp_path / "t.csv", skip_bad_rows=True)
+    assert (found["user_id"].to_list(), read, skipped) == ([f"u{n}" for n in range(10) if n != 7], 10, 1)
+
+
+def test_broken_rows_of_tables_with_explanations_are_named_or_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    tables = {
+        "interactions": ("i.csv", "user_id,item_id,rating\na,x,5\na,y,bad\nb,x,4\nb,y,3,7\nc,x,1\nc,y,2\nd,x,2\nd,y,2\n"),
+        "explanations": ("e.csv", "user_id,item_id,explanation\na,x,why\na,y,\nb,x,so\nc,x,because\n"),
+        "items": ("items.jsonl", '{"item_id": "x", "title": "Inn"}\n{"title": "none"}\n'),
+        "users": ("users.tsv", "user_id\tuser_profile\na\ttea\n\tcoffee\nb\tmilk\tmore\n"),
+    }
+    for name, text in tables.values():
+        (tmp_path / name).write_text(text)
+    files = TableFiles(**{role: tmp_path / name for role, (name, _) in tables.items()})
+    with pytest.raises(DataError, match=r"e\.csv, line 3: expected a value of column 'explanation', found none"):
+        read_explained(files, PrepareOptions(), repair_leaks=True)
+    made = read_explained(files, PrepareOptions(fractions=(0.4, 0.3, 0.3)), repair_leaks=True, skip_bad_rows=True)
+    names = ("read", "skipped", "explanations_read", "explanations_skipped", "items_skipped", "users_skipped")
+    assert [made.counts[name] for name in names] == [8, 2, 4, 1, 1, 2]
+    assert made.explanations.select("user_id", "user_profile").sort("user_id").rows() == [("a", "tea"), ("b", ""), ("c", "")]
+    for where in ("i.csv, line 3", "i.csv, line 5", "e.csv, line 3", "items.jsonl, line 2", "users.tsv, line 3"):
+        assert where in caplog.text
 
 
 def test_a_published_split_that_leaks_is_refused_with_both_counts(tmp_path: Path):
