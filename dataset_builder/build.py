@@ -43,6 +43,9 @@ logger = logging.getLogger(__name__)
 JUDGED = 50_000
 """Rows of the built-in world that are looked at a time."""
 
+UNPACKED = "unpacked"
+"""Where compressed tables lie while they are read."""
+
 FORMAT = 1
 """Version of the folder's layout, written to build.json."""
 
@@ -163,6 +166,7 @@ class _Build:
         shutil.rmtree(target, ignore_errors=True)
         with atomic_folder(target) as room:
             Read.of(self.batches(room, shard), self.options, room).leave(room, self.told())
+            shutil.rmtree(room / UNPACKED, ignore_errors=True)
         logger.warning("shard %s is read; when all are, run this with --gather %d", shard.name, shard.of)
 
     def make(self, gather: int | None) -> None:
@@ -186,6 +190,7 @@ class _Build:
                 else:
                     read = Read.gathered(require_all(self.shards, gather, READ), self.told(), root)
                 tables = _write_reviews(folder, batches, read, self.options)
+            shutil.rmtree(root / UNPACKED, ignore_errors=True)
             _finish(folder, self.about() | tables, self.inputs)
             if made is not None:
                 made.write_truth(folder)
@@ -195,7 +200,7 @@ class _Build:
     def batches(self, room: Path, shard: Shard | None = None) -> Batches:
         """Prepare to read the files."""
         if self.source == "table":
-            return raw_batches(_table_files(self.inputs), self.table, self.skip_bad_rows, room / "unpacked", shard)
+            return raw_batches(_table_files(self.inputs), self.table, self.skip_bad_rows, room / UNPACKED, shard)
         return find_reader(self.source).batches(self.inputs.reviews, self.inputs.items, self.skip_bad_rows, shard)
 
 
@@ -227,8 +232,7 @@ def _table_files(inputs: Inputs) -> TableFiles:
     return TableFiles(inputs.interactions, inputs.explanations, inputs.items, inputs.users)
 
 
-def _write_reviews(folder: DatasetFolder, batches: Batches, gathered: Read | None, options: PrepareOptions) -> dict[str, Any]:
-    read = gathered or Read.of(batches, options, folder.root)
+def _write_reviews(folder: DatasetFolder, batches: Batches, read: Read, options: PrepareOptions) -> dict[str, Any]:
     keys = read.spool.keys()
     if "split" in keys.columns and (options.cold_users or options.cold_items):
         raise DataError("expected no --cold-users and no --cold-items beside a split column, found one; drop the column")

@@ -149,17 +149,24 @@ def _origin(build: Mapping[str, Any]) -> str:
     if distillation:
         return (
             f"Written by the teacher `{distillation['teacher']}`: explanations from the review of their own pair, "
-            "profiles from training reviews only."
+            "profiles from training reviews only. Personal data that could be told by their form, and users' names where the "
+            "source gives them, were masked."
         )
     if "explanations_train" in build["counts"]:
         return "They came with the source tables."
     return "None yet: `xrec distill` writes them."
 
 
+def _model_name(model: str) -> str:
+    """The name of a model; of a folder its last part, since paths tell of the machine."""
+    return Path(model).name if Path(model).is_absolute() or Path(model).is_dir() else model
+
+
 def _written_by_model(distillation: Mapping[str, Any]) -> str:
     counts, versions = distillation["counts"], ", ".join(f"`{version}`" for version in distillation["prompts"].values())
+    model = _model_name(distillation["model"])
     text = (
-        f"Written by the language model `{distillation['model']}` (teacher `{distillation['teacher']}`, temperature "
+        f"Written by the language model `{model}` (teacher `{distillation['teacher']}`, temperature "
         f"{distillation['temperature']:g}, seed {distillation['seed']}, prompts {versions}) and not checked by people: item "
         "profiles from metadata and training reviews, user profiles from training reviews, explanations from the review of "
         f"their own pair and both profiles, in at most {distillation['explanation_words']} words. Personal data that could be "

@@ -14,7 +14,7 @@ from .distilled import Distilled
 from .errors import DataError
 from .quoting import DONE, QuoteOptions, gathered, quote
 from .schema import DatasetFolder, atomic_folder, read_build, write_json
-from .shards import Shard, require_all, shard_folder
+from .shards import Shard, remove_gathered, require_all, shard_folder
 
 if TYPE_CHECKING:
     from .ask_options import AskOptions
@@ -70,9 +70,10 @@ def distill(
     if "published_leak_report" in about:
         logger.warning("%s: its explanations came with the source, nothing to do", data)
         return False
+    shards = folder.shards / (teacher if isinstance(teacher, str) else teacher.name)
     with workplace(folder) as work:
         if isinstance(teacher, str):
-            made = _quoted(folder, quoting or QuoteOptions(), work, shard, gather, progress)
+            made = _quoted(folder, shards, quoting or QuoteOptions(), work, shard, gather, progress)
         else:
             from .lesson import Lesson
 
@@ -81,22 +82,28 @@ def distill(
             return False
         _write(folder, about, made, work)
     if gather is not None:
-        shutil.rmtree(folder.shards)
+        remove_gathered(shards, gather)
     return True
 
 
 def _quoted(
-    folder: DatasetFolder, options: QuoteOptions, work: Path, shard: Shard | None, gather: int | None, progress: bool
+    folder: DatasetFolder,
+    shards: Path,
+    options: QuoteOptions,
+    work: Path,
+    shard: Shard | None,
+    gather: int | None,
+    progress: bool,
 ) -> Distilled | None:
     if shard is not None:
-        target = shard_folder(folder.shards, shard)
+        target = shard_folder(shards, shard)
         shutil.rmtree(target, ignore_errors=True)
         with atomic_folder(target) as room:
             quote(folder, room, options, shard, progress)
         logger.warning("shard %s is done; when all are, run this with --gather %d", shard.name, shard.of)
         return None
     if gather is not None:
-        return gathered(folder, require_all(folder.shards, gather, DONE), options)
+        return gathered(folder, require_all(shards, gather, DONE), options)
     quote(folder, work, options, progress=progress)
     return gathered(folder, [work], options)
 

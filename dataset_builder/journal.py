@@ -180,27 +180,26 @@ class Journal:
         """Copy what another journal has recorded and this one has not, all of it or nothing.
 
         Args:
-            other: the file of a journal that nobody has open.
+            other: the file of a journal; who has it open may go on.
 
         Returns:
             How many answers came.
 
         Raises:
-            DataError: there is no such journal, it is open, or something cannot be read or written.
+            DataError: there is no such journal, or something cannot be read or written.
         """
         if not other.is_file():
             raise DataError(f"{other}: expected a journal, found none; run the shard that writes it")
-        before = len(self)
-        with Journal(other):
-            connection = self._connect()
-            try:
-                connection.execute("PRAGMA synchronous = FULL")
-                connection.execute("ATTACH ? AS other", (str(other),))
-                connection.executescript(TAKEN)
-            except sqlite3.Error as error:
-                raise self._damaged(error) from error
-            finally:
-                connection.close()
+        before, connection = len(self), self._connect()
+        try:
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("ATTACH ? AS other", (str(other),))
+            _check_format(connection, other, "other.")
+            connection.executescript(TAKEN)
+        except sqlite3.Error as error:
+            raise self._damaged(error) from error
+        finally:
+            connection.close()
         return len(self) - before
 
     def close(self) -> None:
@@ -307,16 +306,23 @@ class Journal:
 
 def _set_up(connection: sqlite3.Connection, path: Path) -> None:
     """Make the tables in an empty file, or see that a file has them."""
-    application, version = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version"))
     empty = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
-    if application != APPLICATION and not empty:
-        raise DataError(f"{path}: expected a journal of a teacher's answers, found another SQLite file; choose another path")
-    if application == APPLICATION and version != FORMAT:
-        raise DataError(f"{path}: expected a journal of format {FORMAT}, found {version}; use the release that wrote it")
+    if not empty:
+        _check_format(connection, path)
     connection.execute("PRAGMA journal_mode = WAL")
     if empty:
         marks = f"PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {FORMAT};"
         connection.executescript(f"BEGIN IMMEDIATE; {TABLES} {marks} COMMIT;")
+
+
+def _check_format(connection: sqlite3.Connection, path: Path, schema: str = "") -> None:
+    """Refuse another SQLite file, and a journal of another format."""
+    names = (f"{schema}application_id", f"{schema}user_version")
+    application, version = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in names)
+    if application != APPLICATION:
+        raise DataError(f"{path}: expected a journal of a teacher's answers, found another SQLite file; choose another path")
+    if version != FORMAT:
+        raise DataError(f"{path}: expected a journal of format {FORMAT}, found {version}; use the release that wrote it")
 
 
 def _origin(request: Request) -> tuple[Any, ...]:

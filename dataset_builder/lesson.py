@@ -15,11 +15,12 @@ from .errors import DataError
 from .journal import Journal
 from .material import prepare_material
 from .prompts import BUILT_IN
-from .schema import RAW_ITEMS, REVIEWS, USER_NAMES, DatasetFolder, read_build, read_table, scan_table, sha256, write_json
+from .schema import RAW_ITEMS, REVIEWS, DatasetFolder, read_build, read_table, scan_table, sha256, write_json
 from .shards import WHOLE, Shard, require_all, shard_folder
 from .teacher import Teacher
 from .teaching import Course, Taught, TeachOptions, provenance, tables, teach
 from .usable import Usable
+from .user_names import read_user_names
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +53,16 @@ class Lesson:
     room: Path
     shard: Shard | None = None
 
+    @property
+    def shards(self) -> Path:
+        """Where shards of this teacher leave what they made."""
+        return self.folder.shards / self.course.teacher
+
+    @property
+    def journal(self) -> Path:
+        """Where answers are recorded."""
+        return self.folder.journal if self.shard is None else shard_folder(self.shards, self.shard) / JOURNAL
+
     @classmethod
     def read(
         cls, folder: DatasetFolder, teacher: str, options: TeachOptions | None, room: Path, shard: Shard | None = None
@@ -73,10 +84,7 @@ class Lesson:
             raise DataError(f"expected what to ask the teacher {teacher}, found nothing; give `teaching` with its model")
         prompts = options.read_prompts(read_build(folder)["source"])
         raw_items, usable = read_table(folder.raw_items, RAW_ITEMS), Usable(folder)
-        names: dict[str, list[str]] = {}
-        if folder.user_names.is_file():
-            for user, name in read_table(folder.user_names, USER_NAMES).iter_rows():
-                names.setdefault(user, []).append(name)
+        names = read_user_names(folder)
         material = prepare_material(usable, raw_items, names, room, shard or WHOLE)
         judge = Judge(prompts, options.words, names, frozenset(usable.users()) | frozenset(raw_items["item_id"]))
         return cls(folder, usable, raw_items, Course(material, prompts, options, teacher), judge, room, shard)
@@ -102,7 +110,10 @@ class Lesson:
         if self.shard is not None:
             self._teach_shard(self.shard, teacher, options, progress)
             return None
-        rooms = [] if gather is None else require_all(self.folder.shards, gather, TAUGHT)
+        rooms = [] if gather is None else require_all(self.shards, gather, TAUGHT)
+        for room in rooms:
+            if not self._was_told_this(room / TAUGHT):
+                raise DataError(f"{room}: expected a shard that was told what this run is, found another; run it again")
         with Journal(self.folder.journal) as journal:
             for room in rooms:
                 journal.take(room / JOURNAL)
@@ -118,13 +129,15 @@ class Lesson:
 
     def _teach_shard(self, shard: Shard, teacher: Teacher, options: AskOptions, progress: bool) -> None:
         """Ask for a shard's profiles and, when those of all shards are there, for its explanations."""
-        room = shard_folder(self.folder.shards, shard)
-        with Journal(room / JOURNAL) as journal:
+        room = shard_folder(self.shards, shard)
+        with Journal(self.journal) as journal:
+            if not len(journal) and self.folder.journal.is_file():
+                journal.take(self.folder.journal)
             taught = teach(self.course, self.judge, teacher, journal, options, progress, PROFILES)
             if _cut_short(taught):
                 return
             own = {kind: taught.by_id(kind) for kind in PROFILES}
-            write_json({"settings": self._about(), "profiles": own}, room / PROFILED)
+            write_json({"settings": self._settings(), "profiles": own}, room / PROFILED)
             lacking = [one for one in Shard.every(shard.of) if not self._take_profiles(taught, one)]
             if lacking:
                 logger.warning(
@@ -135,20 +148,25 @@ class Lesson:
                 return
             if _cut_short(teach(self.course, self.judge, teacher, journal, options, progress, EXPLANATIONS, taught)):
                 return
-        write_json({"settings": self._about()}, room / TAUGHT)
+        write_json({"settings": self._settings()}, room / TAUGHT)
         logger.warning("shard %s is done; when all are, run this with --gather %d", shard.name, shard.of)
 
     def _take_profiles(self, taught: Taught, shard: Shard) -> bool:
         """Take over the profiles of a shard that was asked the same way; whether there are any."""
-        path = shard_folder(self.folder.shards, shard) / PROFILED
-        if not path.is_file():
+        path = shard_folder(self.shards, shard) / PROFILED
+        if not path.is_file() or not self._was_told_this(path):
             return False
         left = json.loads(path.read_text(encoding="utf-8"))
-        if left["settings"] != json.loads(json.dumps(self._about())):
-            return False
         for kind in PROFILES:
             taught.texts[kind] |= {(key,): text for key, text in left["profiles"][kind].items()}
         return True
+
+    def _was_told_this(self, path: Path) -> bool:
+        """Whether a shard that left this file was asked the same way, of the same reviews."""
+        return json.loads(path.read_text(encoding="utf-8"))["settings"] == json.loads(json.dumps(self._settings()))
+
+    def _settings(self) -> dict[str, Any]:
+        return self._about() | {"reviews": self.usable.height, "straddling": self.usable.copies.height}
 
     def _reviews(self) -> dict[str, int]:
         empty = scan_table(self.folder.reviews, REVIEWS).select((pl.col("review") == "").sum()).collect().item()

@@ -75,9 +75,10 @@ def plan(lesson: Lesson, options: AskOptions) -> Plan:
     Raises:
         DataError: the journal cannot be read.
     """
-    if not lesson.folder.journal.is_file():
+    path = lesson.journal if lesson.journal.is_file() else lesson.folder.journal
+    if not path.is_file():
         return _plan(lesson, options, None)
-    with Journal(lesson.folder.journal) as journal:
+    with Journal(path) as journal:
         return _plan(lesson, options, journal)
 
 

@@ -4,6 +4,7 @@ Published are item ids, titles, item profiles and explanations. User ids go out 
 folder; user profiles, interactions and raw reviews go out only when they are asked for.
 """
 
+import contextlib
 import hmac
 import os
 import secrets
@@ -19,7 +20,7 @@ from .configs import CONFIGS, PUBLISHED_REVIEWS, Config, config_files, dataset_f
 from .errors import DataError
 from .hub_commit import check_repo_id, commit
 from .licences import Licence, licence_of
-from .schema import COLD_SPLITS, REVIEWS, SPLITS, DatasetFolder, read_build, read_table, write_table
+from .schema import COLD_SPLITS, REVIEWS, SPLITS, DatasetFolder, read_build, read_table, scan_table, write_table
 
 KEY_BYTES = 32
 """Length of the key that user ids are hashed with."""
@@ -30,7 +31,7 @@ class Included:
     """What is published beyond explanations and items.
 
     Args:
-        users: raw user ids, and the profiles of users.
+        users: raw user ids, which tell the interactions of all explained pairs, and the profiles of users.
         interactions: the pairs that the graph is made of.
         reviews: the raw reviews, which tell the interactions too.
     """
@@ -42,7 +43,7 @@ class Included:
     @property
     def raw(self) -> bool:
         """Whether the source's own data are among it."""
-        return self.interactions or self.reviews
+        return self.users or self.interactions or self.reviews
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,11 @@ def _notes(included: Included) -> tuple[str, ...]:
             "The column `user_profile` is empty, and there is no config `users`: profiles of users are not published.",
         ]
     if not included.interactions:
-        notes.append("Interactions are not published." if not included.reviews else "Interactions are published in `reviews`.")
+        notes.append(
+            "Interactions are published in `reviews`."
+            if included.reviews
+            else "The table of interactions is not published; explained pairs are interactions, too."
+        )
     notes.append("Raw reviews are published." if included.reviews else "Raw reviews are not published.")
     return tuple(notes)
 
@@ -176,10 +181,10 @@ def _splits(folder: DatasetFolder, config: Config, key: bytes | None) -> Iterato
 def _review_splits(folder: DatasetFolder, key: bytes | None) -> Iterator[tuple[str, pl.DataFrame]]:
     if not folder.reviews.is_file():
         raise DataError(f"{folder.root}: expected raw reviews, found none; publish without include_reviews")
-    reviews = read_table(folder.reviews, REVIEWS)
-    found = set(reviews["split"].unique())
+    reviews = scan_table(folder.reviews, REVIEWS)
+    found = set(reviews.select(pl.col("split").unique()).collect()["split"])
     for split in (*SPLITS, *(split for split in COLD_SPLITS if split in found)):
-        yield split, _hidden(reviews.filter(pl.col("split") == split).drop("split"), key)
+        yield split, _hidden(reviews.filter(pl.col("split") == split).drop("split").collect(), key)
 
 
 def _hidden(table: pl.DataFrame, key: bytes | None) -> pl.DataFrame:
@@ -208,14 +213,9 @@ def user_key(folder: DatasetFolder) -> bytes:
     path = folder.root / "private" / "user_key"
     try:
         path.parent.mkdir(exist_ok=True)
-        try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:
-            key = path.read_bytes()
-        else:
-            key = secrets.token_bytes(KEY_BYTES)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(key)
+        if not path.is_file():
+            _make_key(path)
+        key = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: expected to keep a key there, found {error.strerror}; make the folder writable") from error
     if len(key) != KEY_BYTES:
@@ -224,6 +224,18 @@ def user_key(folder: DatasetFolder) -> bytes:
             "then change with the next push"
         )
     return key
+
+
+def _make_key(path: Path) -> None:
+    """Write a new key, whole or not at all, unless another process was first."""
+    descriptor, fresh = tempfile.mkstemp(prefix=".user_key.", dir=path.parent)  # readable for its owner alone
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(secrets.token_bytes(KEY_BYTES))
+        with contextlib.suppress(FileExistsError):
+            os.link(fresh, path)
+    finally:
+        os.unlink(fresh)
 
 
 def _write(config: Config, tables: Iterator[tuple[str, pl.DataFrame]], root: Path) -> Listed:

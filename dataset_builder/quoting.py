@@ -5,7 +5,8 @@ written down of their training reviews.
 """
 
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,11 @@ from tqdm import tqdm
 from .distilled import EXPLAINED, Distilled, Parts
 from .errors import DataError
 from .extractive import Statements, explanation, item_profile, statements, user_profile
+from .masking import mask
 from .schema import ITEMS, RAW_ITEMS, USERS, DatasetFolder, read_table, write_json
 from .shards import WHOLE, Shard
 from .usable import Usable
+from .user_names import read_user_names
 
 DONE = "quoted.json"
 """What a shard leaves last: its settings and counts."""
@@ -56,6 +59,8 @@ class _Reader:
     """What the reviews read so far state; batches may end within a user."""
 
     options: QuoteOptions
+    names: Mapping[str, Sequence[str]]
+    masked: Counter[str] = field(default_factory=Counter)
     explained: list[tuple[str, str, str, str]] = field(default_factory=list)
     stated: list[tuple[str, str]] = field(default_factory=list)
     users: list[tuple[str, str]] = field(default_factory=list)
@@ -72,7 +77,9 @@ class _Reader:
         if not usable:
             return
         self.counts["usable"] += 1
-        said = statements(review)
+        text, found = mask(review, self.names.get(user, ()))
+        self.masked.update(found)
+        said = statements(text)
         text = explanation(said, self.options.explanation_sentences, self.options.explanation_words)
         if text:
             self.explained.append((user, item, split, text))
@@ -105,7 +112,7 @@ def quote(
     options = options or QuoteOptions()
     usable = Usable(folder)
     start, stop = usable.share(shard)
-    reader, written = _Reader(options), _Written.of(room)
+    reader, written = _Reader(options, read_user_names(folder)), _Written.of(room)
     with tqdm(total=stop - start, desc="distill", unit="review", disable=not progress) as bar:
         for rows in usable.batches(start, stop):
             for row in rows.select("user_id", "item_id", "split", "review", "usable").iter_rows():
@@ -114,7 +121,8 @@ def quote(
             written.add(reader)
     reader.close_user()
     written.add(reader)
-    write_json({"settings": settings(usable, options), "counts": reader.counts}, room / DONE)
+    left = {"settings": settings(usable, options), "counts": reader.counts, "masked": dict(sorted(reader.masked.items()))}
+    write_json(left, room / DONE)
 
 
 def settings(usable: Usable, options: QuoteOptions) -> dict[str, Any]:
@@ -137,19 +145,22 @@ def gathered(folder: DatasetFolder, rooms: Sequence[Path], options: QuoteOptions
     usable = Usable(folder)
     raw_items = read_table(folder.raw_items, RAW_ITEMS)
     expected, counts = settings(usable, options), dict.fromkeys(("interactions", "without_text", "usable"), 0)
+    masked: Counter[str] = Counter()
     for room in rooms:
         left = json.loads((room / DONE).read_text(encoding="utf-8"))
         if left["settings"] != expected:
             raise DataError(f"{room}: expected a shard made with {expected}, found {left['settings']}; run it again")
         counts = {name: count + left["counts"][name] for name, count in counts.items()}
+        masked.update(left["masked"])
     written = [_Written.of(room) for room in rooms]
     explained = [path for one in written for path in one.explained.paths]
     users = pl.concat([pl.DataFrame(schema=USERS), *(table for one in written for table in one.users)])
+    about = {"teacher": "extractive", **asdict(options), "masked": dict(sorted(masked.items()))}
     items = _items(raw_items, [path for one in written for path in one.stated.paths], options.profile_sentences)
     usable_rows = counts.pop("usable")
     reasons = sum(pl.scan_ipc(path).select(pl.len()).collect().item() for path in explained)
     left_out = {"straddling_dropped": usable.copies.height, "without_reason": usable_rows - reasons}
-    return Distilled(users, items, explained, counts, left_out, {"teacher": "extractive", **asdict(options)})
+    return Distilled(users, items, explained, counts, left_out, about)
 
 
 @dataclass(frozen=True)

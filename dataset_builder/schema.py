@@ -121,7 +121,7 @@ class DatasetFolder:
 
     @property
     def shards(self) -> Path:
-        """What shards of a distillation have made so far; absent when none is under way."""
+        """What shards of a distillation have made so far, by teacher; absent when none is under way."""
         return self.root / "private" / "shards"
 
     @property
@@ -242,9 +242,14 @@ def write_table(table: pl.DataFrame, path: Path, schema: Mapping[str, Any]) -> N
 
 
 def write_json(value: Mapping[str, Any], path: Path) -> None:
-    """Write a mapping as indented JSON, keys in the order given, with a closing line break."""
+    """Write a mapping as indented JSON, keys in the order given, with a closing line break; whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        fresh.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        os.replace(fresh, path)
+    finally:
+        fresh.unlink(missing_ok=True)
 
 
 def read_build(folder: DatasetFolder) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """One share of a run that several processes or machines divide among themselves: `--shard 3/8` is the third of eight."""
 
+import contextlib
 import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -91,3 +93,12 @@ def require_all(room: Path, of: int, done: str) -> list[Path]:
             f"run --shard {lacking[0].number}/{of} to its end first"
         )
     return [shard_folder(room, shard) for shard in Shard.every(of)]
+
+
+def remove_gathered(room: Path, of: int) -> None:
+    """Delete what so many shards left, and nothing that another number of them did."""
+    for shard in Shard.every(of):
+        shutil.rmtree(shard_folder(room, shard), ignore_errors=True)
+    for folder in (room, room.parent):
+        with contextlib.suppress(OSError):  # something else lies there
+            folder.rmdir()

@@ -101,6 +101,8 @@ def distill_as_told(data: Path, teacher: str, flags: Mapping[str, Any]) -> None:
     folder = DatasetFolder(data)
     teaching.read_prompts(read_build(folder)["source"])  # before a model is loaded for nothing
     if flags.get("dry_run"):
+        if shares["gather"] is not None:
+            raise DataError("expected --dry-run or --gather, found both; a shard's own --dry-run says what it would ask")
         with workplace(folder) as room:
             sys.stdout.write(plan(Lesson.read(folder, teacher, teaching, room, shard), asking).summary())
         return

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import polars as pl
 
-from .schema import USER_NAMES, write_table
+from .schema import USER_NAMES, DatasetFolder, read_table, write_table
 from .sources import USER_NAME
 
 NAMES_OF_NOBODY = (
@@ -33,6 +33,15 @@ NAMES_OF_NOBODY = (
 
 LEAST = 100_000
 """Pairs that are held before copies among them are looked for again."""
+
+
+def read_user_names(folder: DatasetFolder) -> dict[str, list[str]]:
+    """Return the names of each user that a dataset folder knows; none where its source gave none."""
+    names: dict[str, list[str]] = {}
+    if folder.user_names.is_file():
+        for user, name in read_table(folder.user_names, USER_NAMES).iter_rows():
+            names.setdefault(user, []).append(name)
+    return names
 
 
 class UserNames:

@@ -8,6 +8,7 @@ A run that was killed is started again with the same words: recorded answers of 
 `pip install "ray[data]"`.
 """
 
+import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -32,7 +33,9 @@ def run_in_shards(of: int, command: str, arguments: Sequence[str]) -> None:
     Raises:
         DataError: the command cannot be run.
     """
-    asked = command == "distill" and "--teacher" in arguments and "extractive" not in arguments
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--teacher", default="extractive")
+    asked = command == "distill" and parser.parse_known_args(arguments)[0].teacher != "extractive"
     here = os.getcwd()
 
     def run(row: dict[str, str]) -> dict[str, str]:

@@ -232,7 +232,12 @@ class LightGCN(nn.Module):
         return _divisors(lengths, 0.0 if side == "user" else self.length_exponent)
 
     def has_unit_rows(self) -> bool:
-        """Whether `to_unit_rows` made the tables: users (without any, items) have length 1, or 0 without an edge."""
+        """Whether `to_unit_rows` made the tables: users (without any, items) have length 1, or 0 without an edge.
+
+        Without users, a length exponent says it.
+        """
+        if not self.num_users and self.length_exponent:
+            return True
         lengths = (self.user_embeddings if self.num_users else self.item_embeddings).norm(dim=1)
         return bool((lengths > 0).any() and ((lengths - 1).abs().lt(1e-3) | lengths.eq(0)).all())
 

@@ -15,7 +15,7 @@ WIDTH_OF_LEARNING_RATES = 64
 LayerWeights = Literal["mean", "sum"] | list[float]
 STARTS = ("spectral", "random")
 POSITIVE = ("dim", "layers", "epochs", "patience", "batch_size", "negatives", "learning_rate")
-LEAST_TEMPERATURE = 0.03  # exp(1 / T), times many items, must stay a finite float32
+LEAST_TEMPERATURE = 0.03  # exp(s / T), times many items, must stay a finite float32; s is 1 for the cosine
 FULL_SOFTMAX_ITEMS, SAMPLED_ITEMS = 50_000, 16_384
 
 

@@ -114,9 +114,8 @@ class _Run:
             self.optimizer.zero_grad()
             loss = self._bpr(batch) if self.options.objective == "bpr" else self._softmax(batch)
             if not loss.isfinite():
-                raise DataError(
-                    f"the encoder's loss is {loss.item()} at step {step + 1}; lower --learning-rate or --length-exponent"
-                )
+                remedy = "lower --learning-rate or --length-exponent, or raise --temperature"
+                raise DataError(f"the encoder's loss is {loss.item()} at step {step + 1}; {remedy}")
             loss.backward()
             self.optimizer.step()
             self.averaged.update_parameters(self.model)

@@ -55,7 +55,7 @@ class SampledOptions:
         batch_size: edges a step, of all ranks together; a last batch with fewer edges than ranks is left out.
         negatives: items sampled for the softmax, shared by the batch; all items where there are no more.
         learning_rate: of Adam, which moves only the rows that a step read.
-        temperature: of the softmax, in units of the cosine.
+        temperature: as in `EncodeOptions`.
         popularity_exponent: as in `EncodeOptions`, from -1 to 1.
         length_exponent: as in `EncodeOptions`, from 0 to 1.
         seed: of tables, batches, negatives and neighbours.

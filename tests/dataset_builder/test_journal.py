@@ -186,6 +186,38 @@ def test_what_is_no_journal_is_refused_in_one_line_and_left_alone(tmp_path, make
         Journal(path)
 
 
+def test_answers_are_taken_from_another_journal_even_from_an_open_one(tmp_path):
+    with Journal(tmp_path / "a") as ours, Journal(tmp_path / "b") as theirs:
+        ours.record(request_of("both"), answer_of("ours")).result()
+        for text in ("both", "theirs"):
+            theirs.record(request_of(text), answer_of("theirs")).result()
+        theirs.fail(request_of("failed"), "a reason").result()
+        ours.fail(request_of("theirs"), "before").result()
+        assert ours.take(tmp_path / "b") == 1
+        assert [ours.get(request_of(text).hash).text for text in ("both", "theirs")] == ["ours", "theirs"]
+        assert "failed" in [one.key[0] for one in ours.failures()]
+        assert len(theirs) == 2
+        assert ours.take(tmp_path / "b") == 0
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (not_a_database, "found file is not a database"),
+        (another_database, "found another SQLite file"),
+        (later_format, "expected a journal of format 1, found 2"),
+        (lambda path: None, "expected a journal, found none"),
+    ],
+)
+def test_nothing_is_taken_from_what_is_no_journal(tmp_path, make, message):
+    make(tmp_path / "b")
+    with Journal(tmp_path / "a") as ours:
+        with pytest.raises(DataError, match=message):
+            ours.take(tmp_path / "b")
+        ours.record(request_of("x"), answer_of("y")).result()
+        assert len(ours) == 1
+
+
 def test_an_empty_file_becomes_a_journal(tmp_path):
     (tmp_path / "j").touch()
     filled(tmp_path / "j", 3)

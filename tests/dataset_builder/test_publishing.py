@@ -242,6 +242,10 @@ def test_yelps_own_data_go_into_no_public_repository(tmp_path):
     build("yelp", tmp_path / "out", inputs=Inputs([tmp_path / "r.json"]))
     with pytest.raises(DataError, match="its terms forbid to hand them on"):
         push_to_hub(tmp_path / "out", REPO, private=False, include_interactions=True, dry_run=True)
+    with pytest.raises(
+        DataError, match="its terms forbid to hand them on"
+    ):  # raw ids beside explained items are the same pairs
+        push_to_hub(tmp_path / "out", REPO, private=False, include_users=True, dry_run=True)
 
 
 @pytest.mark.parametrize("name", ["why", "a/b/c", "me/", "me/w?y", ""])

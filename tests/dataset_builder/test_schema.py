@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from xrec_dataset_builder.errors import DataError
-from xrec_dataset_builder.schema import USERS, DatasetFolder, atomic_folder, read_build, read_table, write_table
+from xrec_dataset_builder.schema import USERS, DatasetFolder, atomic_folder, read_build, read_table, write_json, write_table
 
 TABLE = pl.DataFrame({"user_id": ["a", "b"], "user_profile": ["", "likes tea"]})
 
@@ -16,6 +16,20 @@ def test_a_table_comes_back_as_it_was_and_equal_tables_are_equal_bytes(tmp_path:
     write_table(pl.concat([TABLE[:1], TABLE[1:]]).with_columns(extra=1), second, USERS)
     assert read_table(first, USERS).equals(TABLE)
     assert first.read_bytes() == second.read_bytes()
+
+
+def test_json_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / "a" / "x.json"
+    write_json({"b": 1}, path)
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", stop)
+    with pytest.raises(KeyboardInterrupt):
+        write_json({"b": 2}, path)
+    assert path.read_text() == '{\n  "b": 1\n}\n'
+    assert os.listdir(path.parent) == ["x.json"]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Shards of a build end in the bytes of one process, whatever their number and order."""
 
+import gzip
 import json
 from pathlib import Path
 
@@ -65,7 +66,7 @@ def test_broken_rows_are_counted_in_every_shard(tmp_path: Path, files: Inputs):
     assert (counts["skipped"], counts["read"]) == (4, len(lines) + len(amazon_rows()[::3]))
 
 
-@pytest.mark.parametrize("ending", ["csv", "parquet"])
+@pytest.mark.parametrize("ending", ["csv", "csv.gz", "parquet"])
 def test_tables_are_read_in_shards_too(tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("xrec_dataset_builder.cells.ROWS", 7)
     rows = [{"who": row["reviewerID"], "item_id": row["asin"], "review": row["reviewText"]} for row in amazon_rows()]
@@ -73,6 +74,8 @@ def test_tables_are_read_in_shards_too(tmp_path: Path, ending: str, monkeypatch:
     path = tmp_path / f"interactions.{ending}"
     if ending == "csv":
         table.write_csv(path)
+    elif ending == "csv.gz":
+        path.write_bytes(gzip.compress(table.write_csv().encode()))
     else:
         table.write_parquet(path)
     inputs, named = Inputs(interactions=path), TableOptions({"user_id": "who"})
@@ -81,6 +84,7 @@ def test_tables_are_read_in_shards_too(tmp_path: Path, ending: str, monkeypatch:
     build("table", tmp_path / "sharded", inputs=inputs, table=named, gather=4)
     build("table", tmp_path / "whole", inputs=inputs, table=named)
     assert content(tmp_path / "sharded") == content(tmp_path / "whole")
+    assert not any("unpacked" in name for name in content(tmp_path / "whole"))
 
 
 def test_shards_that_are_missing_or_were_told_otherwise_are_not_gathered(tmp_path: Path, files: Inputs):

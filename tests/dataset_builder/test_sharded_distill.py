@@ -1,6 +1,7 @@
 """Shards of a distillation end in the bytes of one process, whatever their number and order."""
 
 import itertools
+import json
 import shutil
 from pathlib import Path
 
@@ -8,10 +9,12 @@ import polars as pl
 import pytest
 
 from xrec_dataset_builder.ask_options import AskOptions
-from xrec_dataset_builder.distill import distill
+from xrec_dataset_builder.distill import distill, workplace
 from xrec_dataset_builder.errors import DataError
+from xrec_dataset_builder.lesson import Lesson
+from xrec_dataset_builder.planning import plan
 from xrec_dataset_builder.quoting import QuoteOptions
-from xrec_dataset_builder.schema import REVIEWS, DatasetFolder, write_table
+from xrec_dataset_builder.schema import REVIEWS, USER_NAMES, DatasetFolder, write_table
 from xrec_dataset_builder.shards import Shard
 from xrec_dataset_builder.teacher import Answer, Request, TeacherError
 from xrec_dataset_builder.teacher_flags import distill_as_told
@@ -95,6 +98,74 @@ def test_what_failed_in_a_shard_is_asked_for_when_they_are_gathered(pair):
     assert [one.key[0] for one in asked] == ["U3"] * 6  # the profile, and the five explanations that rest on it
     taught(whole)
     assert content(sharded) == content(whole)
+
+
+def test_shards_of_one_teacher_leave_those_of_another_alone(pair):
+    sharded, _ = pair
+    for shard in Shard.every(2) * 2:
+        taught(sharded, shard=shard)
+    for shard in Shard.every(2):
+        distill(sharded, shard=shard, progress=False)
+    distill(sharded, gather=2, progress=False)
+    assert taught(sharded, gather=2) == []
+    assert not DatasetFolder(sharded).shards.exists()
+
+
+def test_gathering_leaves_the_shards_of_another_number(pair):
+    sharded, _ = pair
+    for shard in [*Shard.every(2), Shard(3, 3)]:
+        distill(sharded, shard=shard, progress=False)
+    distill(sharded, gather=2, progress=False)
+    assert [path.name for path in (DatasetFolder(sharded).shards / "extractive").iterdir()] == ["3-of-3"]
+
+
+def test_shards_begin_with_what_the_dataset_has_recorded(pair):
+    sharded, whole = pair
+    some = WordingTeacher()
+    distill(sharded, some, teaching=TEACHING, asking=AskOptions(limit=12), progress=False)
+    asked = [one.hash for _ in range(2) for shard in Shard.every(2) for one in taught(sharded, shard=shard)]
+    assert len(some.asked) == 12
+    assert sorted([one.hash for one in some.asked] + asked) == sorted(one.hash for one in taught(whole))
+    assert taught(sharded, gather=2) == []
+
+
+def test_a_shard_plans_by_its_own_journal(pair):
+    sharded, _ = pair
+    folder = DatasetFolder(sharded)
+    taught(sharded, shard=Shard(1, 2))
+    with workplace(folder) as room:
+        kinds = plan(Lesson.read(folder, "scripted", TEACHING, room, Shard(1, 2)), AskOptions()).kinds
+    assert [(kinds[kind].requests, kinds[kind].recorded) for kind in ("item_profile", "user_profile")] == [(0, 5), (0, 10)]
+    assert kinds["explanation"].requests == 50
+
+
+def test_shards_that_were_told_otherwise_are_not_gathered(pair):
+    sharded, _ = pair
+    for shard in Shard.every(2) * 2:
+        taught(sharded, shard=shard)
+    other = TeachOptions(model="scripted-2", domain="business")
+    with pytest.raises(DataError, match=r"1-of-2: expected a shard that was told what this run is"):
+        taught(sharded, teaching=other, gather=2)
+
+
+@pytest.mark.parametrize("of", [1, 2])
+def test_personal_data_stays_out_of_what_is_extracted(built: Path, of: int):
+    folder = DatasetFolder(built)
+    texts = pl.format("I loved Zebulon{} because ruth@example.org made fresh bread by hand.", pl.int_range(pl.len()))
+    edited(built, texts)
+    users = pl.read_parquet(folder.reviews)["user_id"].unique().sort()
+    names = pl.DataFrame({"user_id": users, "name": ["Zebulon0"] * len(users)})
+    write_table(names, folder.user_names, USER_NAMES)
+    for shard in Shard.every(of):
+        distill(built, shard=shard, progress=False)
+    distill(built, gather=of, progress=False)
+    made = [pl.read_parquet(path) for path in (built / "data").rglob("*.parquet")]
+    said = " ".join(str(row) for table in made for row in table.iter_rows())
+    assert "bread" in said
+    assert "ruth@" not in said
+    assert "Zebulon0 " not in said
+    masked = json.loads(folder.build_json.read_text())["distillation"]["masked"]
+    assert masked["email"] == 100
 
 
 def test_shards_that_are_missing_or_unlike_are_not_gathered(pair):

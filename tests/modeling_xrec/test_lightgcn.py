@@ -86,6 +86,13 @@ def test_rows_keep_a_power_of_their_items_lengths(length_exponent):
     assert model.has_unit_rows()
 
 
+def test_items_alone_say_that_they_have_lengths_of_their_own():
+    model = settled(length_exponent=0.4)
+    alone = LightGCN(0, 4, 5, length_exponent=0.4)
+    alone.load_state_dict(model.state_dict() | {"user_embeddings": torch.zeros(0, 5), "user_fold_in": torch.zeros(0, 5)})
+    torch.testing.assert_close(alone.fold_in([[0, 2]]), model.fold_in([[0, 2]]))
+
+
 def test_only_the_mean_length_carries_no_gradient():
     torch.manual_seed(0)
     users, items = torch.randn(3, 4, dtype=torch.double), torch.randn(5, 4, dtype=torch.double, requires_grad=True)
