@@ -21,9 +21,9 @@ logger = logging.getLogger(__name__)
 
 BLOCK = 8 << 20
 """Bytes that are parsed at a time."""
-CUTS = (1 << 20, 1 << 17)
+CUTS = (1 << 21, 1 << 18, 1 << 15)
 """Bytes that a block with a bad line is parsed in again, and those of its parts that have one; then line by line."""
-AHEAD = 2
+AHEAD = 3
 """Blocks that are read while one is being used."""
 NESTED = r"^(?:\{\s*[\"}]|\[\s*[\"\d\[\]{tfn-])"
 """What a JSON list or object looks like when it is read as text."""
