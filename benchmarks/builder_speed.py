@@ -34,7 +34,7 @@ class Options:
     Args:
         small_mb: size of the smaller dump.
         large_mb: size of the larger dump, for the peak memory.
-        broken: broken lines in each.
+        broken: broken lines in each; the smaller one is read without them, too.
         interactions: rows over which networkx is compared.
         large_interactions: rows that are prepared alone.
         k: of the k-core.
@@ -253,8 +253,11 @@ def measure_reading(options: Options, folder: Path) -> dict[str, Any]:
     lines = write_dump(small, options.small_mb, options.broken, options.seed)
     figures = repeated(("loop", "builder"), small, options)
     figures["same"] = measured("same", small, options)
+    write_dump(small, options.small_mb, 0, options.seed)
+    figures["builder_unbroken"] = repeated(("builder",), small, options)["builder"]
     write_dump(large, options.large_mb, options.broken, options.seed)
-    figures["builder_large"] = measured("builder", large, options)
+    for task in ("loop", "builder"):
+        figures[f"{task}_large"] = measured(task, large, options)
     sizes = {"small_mb": small.stat().st_size / 1e6, "large_mb": large.stat().st_size / 1e6}
     large.unlink()
     times = figures["loop"]["seconds"] / figures["builder"]["seconds"]
@@ -264,6 +267,8 @@ def measure_reading(options: Options, folder: Path) -> dict[str, Any]:
         **sizes,
         "lines": lines,
         "times_faster": times,
+        "times_faster_unbroken": figures["loop"]["seconds"] / figures["builder_unbroken"]["seconds"],
+        "times_faster_large": figures["loop_large"]["seconds"] / figures["builder_large"]["seconds"],
         "times_less_cpu": figures["loop"]["cpu_seconds"] / figures["builder"]["cpu_seconds"],
         "peak_mb_small": peaks[0],
         "peak_mb_large": peaks[1],

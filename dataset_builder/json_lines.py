@@ -7,13 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import polars as pl
 
 from .errors import DataError
 from .fields import TEXT, Field
-from .packed_files import Block, LineNumbers, blocks
+from .packed_files import Block, LineNumbers, blocks, line_breaks
 from .shards import Shard
 from .tally import FileSeen, Tally, no_such_key
 
@@ -68,26 +68,50 @@ def read_blocks(
     marks = [(f"__{name}{number}", one) for name, fields in columns.items() for number, one in enumerate(fields)]
     seen = FileSeen(str(path), list(dict.fromkeys(one.key for _, one in marks if not one.optional)))
     tally.files.append(seen)
-    numbers, shown, first = LineNumbers(path), 0, True
+    numbers, first = _Numbered(path), True
     wanted = (lambda number: True) if shard is None else (lambda number: shard.has(place + number))
-    for block, part in _ahead(blocks(path, BLOCK, wanted), columns):
-        for line, problem in part.problems:
-            if first:
+    with numbers:
+        for block, part in _ahead(blocks(path, BLOCK, wanted), columns):
+            if part.problems and first:
                 _refuse_other_format(path, columns, part.keys)
-            if skip_bad_rows and shown == SHOWN:
-                break
-            where = f"{path}, line {numbers.before(block) + line + 1}: {problem}"
-            if not skip_bad_rows:
+            if part.problems and not skip_bad_rows:
+                where = numbers.where(block, *part.problems[0])
                 raise DataError(f"{where}; mend the line, or leave such lines out with --skip-bad-rows")
-            logger.warning("left out: %s", where)
-            shown += 1
-        first = False
-        tally.read += part.rows.height + len(part.problems)
-        tally.skipped += len(part.problems)
-        seen.add(part.rows, len(part.problems), marks)
-        yield block.number, part.rows.select(list(columns))
+            numbers.name(block, part.problems)
+            first = False
+            tally.read += part.rows.height + len(part.problems)
+            tally.skipped += len(part.problems)
+            seen.add(part.rows, len(part.problems), marks)
+            yield block.number, part.rows.select(list(columns))
     if shard is None:
         seen.check()
+
+
+class _Numbered:
+    """Names the first broken lines in the log, in another thread, since their numbers have to be counted."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.numbers, self.named = path, LineNumbers(path), 0
+        self.pool = ThreadPoolExecutor(1)
+
+    def where(self, block: Block, line: int, problem: str) -> str:
+        """Which line it is, and what is wrong with it."""
+        return f"{self.path}, line {self.numbers.before(block) + line + 1}: {problem}"
+
+    def name(self, block: Block, problems: Sequence[tuple[int, str]]) -> None:
+        """Name the problems of a block, as long as few have been."""
+        for line, problem in problems[: SHOWN - self.named]:
+            self.named += 1
+            self.pool.submit(self._log, block, line, problem)
+
+    def _log(self, block: Block, line: int, problem: str) -> None:
+        logger.warning("left out: %s", self.where(block, line, problem))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.pool.shutdown()
 
 
 def _refuse_other_format(path: Path, columns: Columns, keys: set[str]) -> None:
@@ -136,7 +160,7 @@ def _parse_closely(content: bytes, columns: Columns, cuts: Sequence[int]) -> _Pa
             whole.keys |= part.keys
             rows = part.rows
         tables.append(rows)
-        line += cut.count(b"\n")
+        line += line_breaks(cut)
     whole.rows = pl.concat(tables, rechunk=True)
     return whole
 
