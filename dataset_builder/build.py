@@ -30,7 +30,7 @@ from .schema import (
     write_json,
     write_table,
 )
-from .shards import Shard, require_all, shard_folder
+from .shards import Shard, check_either, remove_gathered, require_all, shard_folder
 from .source_names import source_names
 from .sources import RAW_ITEM_COLUMNS, Batches, clean_items, find_reader, in_batches
 from .spool import Spool
@@ -195,7 +195,7 @@ class _Build:
             if made is not None:
                 made.write_truth(folder)
         if gather is not None:
-            shutil.rmtree(self.shards)
+            remove_gathered(self.shards, gather)
 
     def batches(self, room: Path, shard: Shard | None = None) -> Batches:
         """Prepare to read the files."""
@@ -205,8 +205,7 @@ class _Build:
 
 
 def _check_shares(source: str, inputs: Inputs, shard: Shard | None, gather: int | None) -> None:
-    if shard is not None and gather is not None:
-        raise DataError("expected --shard or --gather, found both; gather when all shards are read")
+    check_either(shard, gather)
     if (shard is not None or gather is not None) and (source == "synthetic" or inputs.explanations is not None):
         what = "synthetic" if source == "synthetic" else "table with --explanations"
         raise DataError(f"expected no --shard and no --gather for source {what}, found one; build it at once")

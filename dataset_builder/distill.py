@@ -14,7 +14,7 @@ from .distilled import Distilled
 from .errors import DataError
 from .quoting import DONE, QuoteOptions, gathered, quote
 from .schema import DatasetFolder, atomic_folder, read_build, write_json
-from .shards import Shard, remove_gathered, require_all, shard_folder
+from .shards import Shard, check_either, remove_gathered, require_all, shard_folder
 
 if TYPE_CHECKING:
     from .ask_options import AskOptions
@@ -63,8 +63,7 @@ def distill(
     """
     if isinstance(teacher, str) and teacher != "extractive":
         raise DataError(f"expected the teacher 'extractive' or a Teacher, found {teacher!r}; make one")
-    if shard is not None and gather is not None:
-        raise DataError("expected --shard or --gather, found both; gather when all shards are done")
+    check_either(shard, gather)
     folder = DatasetFolder(data)
     about = read_build(folder)
     if "published_leak_report" in about:

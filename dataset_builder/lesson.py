@@ -112,7 +112,7 @@ class Lesson:
             return None
         rooms = [] if gather is None else require_all(self.shards, gather, TAUGHT)
         for room in rooms:
-            if not self._was_told_this(room / TAUGHT):
+            if self._left(room / TAUGHT) is None:
                 raise DataError(f"{room}: expected a shard that was told what this run is, found another; run it again")
         with Journal(self.folder.journal) as journal:
             for room in rooms:
@@ -154,16 +154,17 @@ class Lesson:
     def _take_profiles(self, taught: Taught, shard: Shard) -> bool:
         """Take over the profiles of a shard that was asked the same way; whether there are any."""
         path = shard_folder(self.shards, shard) / PROFILED
-        if not path.is_file() or not self._was_told_this(path):
+        left = self._left(path) if path.is_file() else None
+        if left is None:
             return False
-        left = json.loads(path.read_text(encoding="utf-8"))
         for kind in PROFILES:
             taught.texts[kind] |= {(key,): text for key, text in left["profiles"][kind].items()}
         return True
 
-    def _was_told_this(self, path: Path) -> bool:
-        """Whether a shard that left this file was asked the same way, of the same reviews."""
-        return json.loads(path.read_text(encoding="utf-8"))["settings"] == json.loads(json.dumps(self._settings()))
+    def _left(self, path: Path) -> dict[str, Any] | None:
+        """What a shard left in this file; None where it was asked another way, or of other reviews."""
+        left: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return left if left["settings"] == json.loads(json.dumps(self._settings())) else None
 
     def _settings(self) -> dict[str, Any]:
         return self._about() | {"reviews": self.usable.height, "straddling": self.usable.copies.height}

@@ -70,6 +70,16 @@ WHOLE = Shard(1, 1)
 """All there is."""
 
 
+def check_either(shard: Shard | None, gather: int | None) -> None:
+    """Refuse a run that is to be a share and to put shares together.
+
+    Raises:
+        DataError: both are given.
+    """
+    if shard is not None and gather is not None:
+        raise DataError("expected --shard or --gather, found both; gather when all shards are done")
+
+
 def shard_folder(room: Path, shard: Shard) -> Path:
     """Return where a share leaves what it made, in the room of all shares."""
     return room / shard.name

@@ -305,12 +305,9 @@ def unit_rows(
     Returns:
         Both, in their shapes; differentiable, but for the mean.
     """
-    users = F.normalize(users, dim=1)
-    if not length_exponent:
-        return users, F.normalize(items, dim=1)
     lengths = items.norm(dim=1, keepdim=True)
     mean = (lengths.detach().mean() if mean is None else mean).clamp(min=1e-12)
-    return users, items / (_divisors(lengths, length_exponent) * mean**length_exponent)
+    return F.normalize(users, dim=1), items / (_divisors(lengths, length_exponent) * mean**length_exponent)
 
 
 def _divisors(lengths: torch.Tensor, length_exponent: float) -> torch.Tensor:

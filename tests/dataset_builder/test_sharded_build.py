@@ -103,6 +103,13 @@ def test_shards_that_are_missing_or_were_told_otherwise_are_not_gathered(tmp_pat
     assert len(content(tmp_path / "out.shards")) > 4
 
 
+def test_gathering_leaves_the_shards_of_another_number(tmp_path: Path, files: Inputs):
+    for shard in (Shard(1, 1), Shard(3, 3)):
+        build("amazon-2018", tmp_path / "out", inputs=files, shard=shard)
+    build("amazon-2018", tmp_path / "out", inputs=files, gather=1)
+    assert [path.name for path in (tmp_path / "out.shards").iterdir()] == ["3-of-3"]
+
+
 def test_a_key_that_no_shard_saw_is_missed_when_they_are_gathered(tmp_path: Path, items_file: Path):
     rows = [{name: value for name, value in row.items() if name != "overall"} for row in amazon_rows()]
     files = Inputs(reviews=[write_lines(tmp_path / "reviews.json", rows)], items=items_file)
