@@ -26,6 +26,26 @@ def index_rows(side: str, rows: list[dict[str, str]]) -> dict[str, int]:
     return index
 
 
+def row_of(side: str, key: Any, index: dict[str, int]) -> int:
+    """Row number of one id.
+
+    Args:
+        side: `user` or `item`.
+        key: the id as the caller gives it.
+        index: as from `index_rows`.
+
+    Raises:
+        ValueError: an id that is no text, or that the index does not hold.
+    """
+    if not isinstance(key, str):
+        raise ValueError(f"expected {side} ids as text, found {key!r} ({type(key).__name__}); use str() as in the data.")
+    if key not in index:
+        some = f"such as {next(iter(index))!r}" if index else "none are stored in this folder"
+        remedy = "give a history instead" if side == "user" else "use an item of the catalogue"
+        raise ValueError(f"unknown {side} {key!r}: expected one of the model's {len(index)} {side}s ({some}); {remedy}.")
+    return index[key]
+
+
 def several(name: str, given: Any) -> list[Any]:
     """One id or many as a list.
 
@@ -59,4 +79,4 @@ def several_histories(given: Any) -> list[list[str]]:
     return histories
 
 
-__all__ = ["index_rows", "several", "several_histories"]
+__all__ = ["index_rows", "row_of", "several", "several_histories"]

@@ -84,7 +84,7 @@ class MixtureOfExpertsAdapter(nn.Module):
         inputs = F.dropout(inputs, self.dropout, self.training) - self.expert_bias
         # One product over (experts x E) instead of K small ones; the gates weigh the inputs, which is the same sum.
         mixed = (gates.unsqueeze(-1) * inputs).flatten(1) @ self.expert_weight.flatten(0, 1)
-        return mixed.view(-1, self.markers, self.hidden_size)
+        return mixed.view(len(mixed), self.markers, self.hidden_size)
 
     def load_reference_state_dict(self, state_dict: dict[str, torch.Tensor]) -> None:
         """Loads an adapter saved by the reference code.

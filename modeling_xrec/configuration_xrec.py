@@ -34,7 +34,8 @@ class XRecConfig(PreTrainedConfig):
             that an untrained model equals one with `injection="input"`. Default 1.0, the paper's.
         user_token_id: token id of the user marker. Required unless `injection="none"`.
         item_token_id: token id of the item marker. Required unless `injection="none"`.
-        markers_per_side: marker tokens for the user, and as many for the item, in every prompt. Default 1.
+        markers_per_side: marker tokens for the user, and as many for the item, in every prompt; 0 only with
+            `injection="none"`. Default 1.
         num_users: rows of the user table stored in the model; 0 when callers pass `user_embeds`. Default 0.
         num_items: rows of the item table stored in the model; 0 when callers pass `item_embeds`. Default 0.
         layer_weights: weights alpha_0 .. alpha_L of LightGCN's layers in the stored tables, which taking a score apart needs;
@@ -94,7 +95,7 @@ class XRecConfig(PreTrainedConfig):
             "num_experts": self.num_experts >= 1,
             "adapter_dropout": 0 <= self.adapter_dropout < 1,
             "injection_scale": self.injection_scale == "learned" or math.isfinite(self.injection_scale),
-            "markers_per_side": self.markers_per_side >= 1,
+            "markers_per_side": self.markers_per_side >= 0,
             "num_users": self.num_users >= 0,
             "num_items": self.num_items >= 0,
             "length_exponent": 0 <= self.length_exponent <= 1,
@@ -106,6 +107,10 @@ class XRecConfig(PreTrainedConfig):
         if self.injection_scale == "learned" and self.injection not in ("qkv", "attention"):
             raise ValueError(
                 f"injection_scale='learned' needs injection 'qkv' or 'attention', found {self.injection!r}; leave it at 1.0."
+            )
+        if self.markers_per_side == 0 and self.injection != "none":
+            raise ValueError(
+                f"markers_per_side=0 leaves injection={self.injection!r} no place; give 1 or more, or injection='none'."
             )
         if self.user_token_id is not None and self.user_token_id == self.item_token_id:
             raise ValueError(f"user_token_id and item_token_id are both {self.user_token_id}; use two different tokens.")

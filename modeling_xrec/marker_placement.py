@@ -3,12 +3,12 @@
 import torch
 
 
-def find_markers(input_ids: torch.Tensor, token_id: int, wanted: int, side: str) -> torch.Tensor:
+def find_markers(input_ids: torch.Tensor, token_id: int | None, wanted: int, side: str) -> torch.Tensor:
     """Columns of one side's markers in whole prompts.
 
     Args:
         input_ids: prompts, `(batch, length)`.
-        token_id: the marker's token id.
+        token_id: the marker's token id; None where there is none, so that none is found.
         wanted: markers that every row must hold.
         side: `user` or `item`, for the message.
 
@@ -19,7 +19,7 @@ def find_markers(input_ids: torch.Tensor, token_id: int, wanted: int, side: str)
         ValueError: a row holds more or fewer; the message gives the row and both counts. Compiled code does not look at
             values; there a missing marker has column -1, where nothing is injected.
     """
-    mask = input_ids == token_id
+    mask = torch.zeros_like(input_ids, dtype=torch.bool) if token_id is None else input_ids == token_id
     if not torch.compiler.is_compiling() and (mask.sum(dim=1) != wanted).any():
         row = int((mask.sum(dim=1) != wanted).nonzero()[0])
         raise ValueError(

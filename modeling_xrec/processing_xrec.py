@@ -7,14 +7,15 @@ One prompt serves training and generation (see `prompt_layout`). In titles and p
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from transformers import BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
 from transformers.utils import cached_file, logging
 
-from .catalogue_arguments import index_rows, several, several_histories
+from .catalogue_arguments import index_rows, row_of, several, several_histories
 from .prompt_layout import Prompt, PromptLayout
+from .reference_prompt import REFERENCE_MARKERS, ReferenceLayout
 from .untrusted_text import tidy
 
 logger = logging.get_logger(__name__)
@@ -29,11 +30,14 @@ DEFAULT_PROMPT = (
     "Explanation:"
 )
 IGNORED_LABEL = -100
+MARKERS = {"xrec": {"user_marker": USER_MARKER, "item_marker": ITEM_MARKER}, "reference": REFERENCE_MARKERS}
+"""Text of the marker tokens by prompt style and field."""
 
 
-def add_markers(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
-    """Adds the two marker tokens to a tokenizer that lacks them, in place; the model needs no new rows for them."""
-    tokenizer.add_special_tokens({"additional_special_tokens": [USER_MARKER, ITEM_MARKER]}, replace_extra_special_tokens=False)
+def add_markers(tokenizer: PreTrainedTokenizerBase, prompt_style: str = "xrec") -> PreTrainedTokenizerBase:
+    """Adds a prompt style's marker tokens to a tokenizer that lacks them, in place; of users and items needs no new rows."""
+    markers = {"additional_special_tokens": list(MARKERS[prompt_style].values())}
+    tokenizer.add_special_tokens(markers, replace_extra_special_tokens=False)
     return tokenizer
 
 
@@ -47,10 +51,12 @@ class XRecProcessor(ProcessorMixin):
         items: rows `{"item_id", "title", "item_profile"}` in the order of the model's item table.
         prompt: template with `{user_marker}` and `{item_marker}` once each, and `{title}`, `{user_profile}`,
             `{item_profile}`, no two of them side by side with nothing in between.
-        markers_per_side: as in the model's configuration. Default 1.
+        markers_per_side: as in the model's configuration; with 0 the prompt has no marker, for a model with
+            `injection="none"`. Default 1.
         max_profile_tokens: longest profile, in tokens; a longer one is cut after a word. Default 128.
         max_prompt_tokens: longest prompt, in tokens; the longer of the two profiles gives way first. The answer comes on top:
             leave room for it in the backbone's context. Default None: as long as title, question and profiles make it.
+        prompt_style: `"xrec"` (the default), or `"reference"`: prompt and labels of the paper's code, see `ReferenceLayout`.
 
     Only profiles are ever shortened. The first time, a warning says so; `shortening` gives the counts of any prompt.
 
@@ -68,24 +74,27 @@ class XRecProcessor(ProcessorMixin):
         markers_per_side: int = 1,
         max_profile_tokens: int = 128,
         max_prompt_tokens: int | None = None,
+        prompt_style: str = "xrec",
         **kwargs: Any,
     ) -> None:
+        if prompt_style not in MARKERS:
+            raise ValueError(f"expected a prompt_style among {', '.join(MARKERS)}, found {prompt_style!r}; choose one.")
         if tokenizer.eos_token_id is None:
             raise ValueError(
                 f"the tokenizer {tokenizer.name_or_path or type(tokenizer).__name__} has no end-of-sequence token, with which "
                 "an answer ends; set its eos_token."
             )
         for name, value, least in (
-            ("markers_per_side", markers_per_side, 1),
+            ("markers_per_side", markers_per_side, 0),
             ("max_profile_tokens", max_profile_tokens, 0),
             ("max_prompt_tokens", 1 if max_prompt_tokens is None else max_prompt_tokens, 1),
         ):
             if not isinstance(value, int) or value < least:
                 raise ValueError(f"expected {name} to be a whole number from {least} up, found {value!r}.")
-        super().__init__(add_markers(tokenizer), **kwargs)
+        super().__init__(add_markers(tokenizer, prompt_style), **kwargs)
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
-        self.prompt, self.markers_per_side = prompt, markers_per_side
+        self.prompt, self.prompt_style, self.markers_per_side = prompt, prompt_style, markers_per_side
         self.max_profile_tokens, self.max_prompt_tokens = max_profile_tokens, max_prompt_tokens
         self._layout_of: tuple[Any, PromptLayout] | None = None
         self._said_shortened = False
@@ -114,12 +123,18 @@ class XRecProcessor(ProcessorMixin):
     @property
     def user_token_id(self) -> int:
         """Token id of the user marker."""
-        return self.tokenizer.convert_tokens_to_ids(USER_MARKER)
+        return self.tokenizer.convert_tokens_to_ids(MARKERS[self.prompt_style]["user_marker"])
 
     @property
     def item_token_id(self) -> int:
         """Token id of the item marker."""
-        return self.tokenizer.convert_tokens_to_ids(ITEM_MARKER)
+        return self.tokenizer.convert_tokens_to_ids(MARKERS[self.prompt_style]["item_marker"])
+
+    @property
+    def explain_token_id(self) -> int | None:
+        """Token id of the explain position, which the model needs a row for; None in the default style."""
+        text = MARKERS[self.prompt_style].get("explain_marker")
+        return None if text is None else self.tokenizer.convert_tokens_to_ids(text)
 
     def user_index(self, user_id: str) -> int:
         """Row of a user in the model's table.
@@ -127,7 +142,7 @@ class XRecProcessor(ProcessorMixin):
         Raises:
             ValueError: the catalogue does not hold this user, or the id is no text.
         """
-        return self._index("user", user_id, self._user_index)
+        return row_of("user", user_id, self._user_index)
 
     def item_index(self, item_id: str) -> int:
         """Row of an item in the model's table.
@@ -135,17 +150,7 @@ class XRecProcessor(ProcessorMixin):
         Raises:
             ValueError: the catalogue does not hold this item, or the id is no text.
         """
-        return self._index("item", item_id, self._item_index)
-
-    @staticmethod
-    def _index(side: str, key: str, index: dict[str, int]) -> int:
-        if not isinstance(key, str):
-            raise ValueError(f"expected {side} ids as text, found {key!r} ({type(key).__name__}); use str() as in the data.")
-        if key not in index:
-            some = f"such as {next(iter(index))!r}" if index else "none are stored in this folder"
-            remedy = "give a history instead" if side == "user" else "use an item of the catalogue"
-            raise ValueError(f"unknown {side} {key!r}: expected one of the model's {len(index)} {side}s ({some}); {remedy}.")
-        return index[key]
+        return row_of("item", item_id, self._item_index)
 
     def item_title(self, item_id: str) -> str:
         """Title of an item of the catalogue."""
@@ -193,8 +198,8 @@ class XRecProcessor(ProcessorMixin):
         """
         return self._build(title, user_profile, item_profile).shortened
 
-    def _build(self, title: Any, user_profile: Any, item_profile: Any) -> Prompt:
-        values = {"title": title, "user_profile": user_profile, "item_profile": item_profile}
+    def _build(self, title: Any, user_profile: Any, item_profile: Any, explanation: Any = None) -> Prompt:
+        values = {"title": title, "user_profile": user_profile, "item_profile": item_profile, "explanation": explanation}
         return self._layout().build(self.tokenizer, values, self.max_profile_tokens, self.max_prompt_tokens)
 
     def _layout(self) -> PromptLayout:
@@ -204,8 +209,10 @@ class XRecProcessor(ProcessorMixin):
             id(tokenizer), len(tokenizer), tokenizer.chat_template, tokenizer.bos_token, self.prompt, self.markers_per_side
         )  # fmt: skip
         if self._layout_of is None or self._layout_of[0] != key:
-            markers = {"user_marker": USER_MARKER, "item_marker": ITEM_MARKER}
-            self._layout_of = key, PromptLayout(tokenizer, self.prompt, markers, self.markers_per_side)
+            layout = ReferenceLayout if self.prompt_style == "reference" else PromptLayout
+            counts = {"user_marker": self.markers_per_side, "item_marker": self.markers_per_side}
+            markers = {field: (text, counts.get(field, 1)) for field, text in MARKERS[self.prompt_style].items()}
+            self._layout_of = key, layout(tokenizer, self.prompt, markers)
         return self._layout_of[1]
 
     def plain_ids(self, text: str) -> list[int]:
@@ -213,7 +220,10 @@ class XRecProcessor(ProcessorMixin):
         return self._layout().plain_ids(self.tokenizer, text)
 
     def answer_ids(self, explanation: str | None) -> list[int]:
-        """Token ids of an answer, ending with the end-of-sequence token."""
+        """Token ids of an answer, ending with the end-of-sequence token; in the reference's style with the template's end."""
+        if self.prompt_style == "reference":
+            ids = self._build(None, None, None, explanation).ids
+            return ids[ids.index(cast(int, self.explain_token_id)) + 1 :]
         text = tidy("explanation", explanation)
         return [*self.plain_ids(self._layout().answer_lead + text if text else ""), self.tokenizer.eos_token_id]
 
@@ -222,9 +232,18 @@ class XRecProcessor(ProcessorMixin):
 
         Returns:
             `input_ids` of prompt and answer, and `labels` of the same length: -100 on the prompt, the answer's ids after it.
+            In the reference's style the explain token is a label too, and so is the template's end.
         """
         prompt, answer = self.prompt_ids(title, user_profile, item_profile), self.answer_ids(explanation)
+        if self.prompt_style == "reference":
+            place = prompt.index(cast(int, self.explain_token_id))
+            prompt, answer = prompt[:place], [prompt[place], *answer]
         return {"input_ids": prompt + answer, "labels": [IGNORED_LABEL] * len(prompt) + answer}
+
+    def read_answers(self, rows: Sequence[Sequence[int]] | torch.Tensor) -> list[str]:
+        """Texts of generated token ids `(batch, new tokens)`; in the reference's style up to the template's end."""
+        rows = rows.tolist() if isinstance(rows, torch.Tensor) else rows
+        return self._layout().read_answers(self.tokenizer, rows)
 
     def pad(self, examples: Sequence[dict[str, Any]], side: str = "right") -> BatchFeature:
         """Pads rows to one length.

@@ -12,7 +12,7 @@ import string
 import unicodedata
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,19 +50,20 @@ class PromptLayout:
     Args:
         tokenizer: tokenizer of the backbone, with the markers among its special tokens; not kept.
         template: the prompt, with `{user_marker}` and `{item_marker}` once each, and text fields with something in between.
-        markers: text of the marker tokens by field.
-        markers_per_side: how often each marker stands in its place.
+        markers: for each marker's field, the text of its token and how often it stands there; where that is 0, the template
+            may leave the field out.
 
     Raises:
         ValueError: a template with missing, unknown or touching fields; a chat template that does not take one turn of a
             user as it is; a tokenizer that does not keep the markers whole.
     """
 
-    def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, template: str, markers: Mapping[str, str], markers_per_side: int
-    ) -> None:
-        before, after, frames = _chat_frame(tokenizer)
-        literals, self.fields = split_template(template, {field: text * markers_per_side for field, text in markers.items()})
+    text_fields: Sequence[str] = TEXT_FIELDS
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, template: str, markers: Mapping[str, tuple[str, int]]) -> None:
+        before, after, frames = self._frame(tokenizer)
+        written = {field: text * count for field, (text, count) in markers.items()}
+        literals, self.fields = split_template(template, written, self.text_fields)
         tokens = control_tokens(tokenizer)
         strings = written_strings(literals) | strings_around_turns(frames) | set(tokens)
         self.controls = ControlStrings(strings)
@@ -75,15 +76,24 @@ class PromptLayout:
         self._control_counts: Counter | None = None
         ids, _ = self._encode_prompt(tokenizer, dict.fromkeys(self.fields, "x"))
         self._control_counts = self._count_controls(ids)
-        for text in markers.values():
+        for text, count in markers.values():
             found = self._control_counts[tokenizer.convert_tokens_to_ids(text)]
-            if found != markers_per_side:
+            if found != count:
                 raise ValueError(
-                    f"expected {markers_per_side} of {text} in a prompt tokenised by {_name(tokenizer)}, found {found}; write "
+                    f"expected {count} of {text} in a prompt tokenised by {_name(tokenizer)}, found {found}; write "
                     "markers as fields only, and use a tokenizer that keeps its special tokens whole."
                 )
         # After plain text the answer is a next word; after a line break or a control token it starts afresh.
         self.answer_lead = "" if self.literals[-1][-1:].isspace() or ids[-1] in self.control_ids else " "
+
+    @staticmethod
+    def _frame(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str, list[str]]:
+        """Text before and after the template, and all text around it in which control strings may stand."""
+        return _chat_frame(tokenizer)
+
+    def read_answers(self, tokenizer: PreTrainedTokenizerBase, rows: Sequence[Sequence[int]]) -> list[str]:
+        """Texts of generated answers: lists of token ids, as long as they happen to be."""
+        return [text.strip() for text in tokenizer.batch_decode(rows, skip_special_tokens=True)]
 
     def build(
         self,
@@ -193,12 +203,15 @@ class PromptLayout:
         return tokenizer(text, add_special_tokens=False, verbose=False, **kwargs)["input_ids"] if text else []
 
 
-def split_template(template: str, markers: Mapping[str, str]) -> tuple[list[str], list[str]]:
+def split_template(
+    template: str, markers: Mapping[str, str], text_fields: Sequence[str] = TEXT_FIELDS
+) -> tuple[list[str], list[str]]:
     """Literal text, markers put in, and the text fields between it.
 
     Args:
         template: a format string of plain fields.
-        markers: text by marker field.
+        markers: text by marker field; one whose text is empty need not stand in the template.
+        text_fields: the other fields it may have.
 
     Returns:
         `n + 1` literals and `n` fields.
@@ -212,16 +225,16 @@ def split_template(template: str, markers: Mapping[str, str]) -> tuple[list[str]
         if field is None:
             continue
         seen[field] += 1
-        if field not in (*markers, *TEXT_FIELDS) or form or conversion:
-            known = ", ".join(f"{{{name}}}" for name in (*markers, *TEXT_FIELDS))
+        if field not in (*markers, *text_fields) or form or conversion:
+            known = ", ".join(f"{{{name}}}" for name in (*markers, *text_fields))
             raise ValueError(f"the prompt has the field {{{field}}}, expected plain fields among {known}; mend the template.")
         if field in markers:
             literals[-1] += markers[field]
         else:
             fields.append(field)
             literals.append("")
-    for field in markers:
-        if seen[field] != 1:
+    for field, text in markers.items():
+        if seen[field] != 1 and (text or seen[field]):
             raise ValueError(f"the prompt has {seen[field]} times {{{field}}}, expected once; mend the template.")
     return literals, fields
 

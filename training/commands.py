@@ -1,6 +1,7 @@
 """The command lines of `xrec encode`, `xrec train`, `xrec convert` and `xrec demo`."""
 
 import argparse
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -69,24 +70,36 @@ def train_command(argv: Sequence[str]) -> None:
     Raises:
         DataError: arguments, recipe or inputs cannot be used.
     """
+    from .model_table import MODELS
+
+    models = "; ".join(f"{name}: {entry.about}" for name, entry in MODELS.items())
     parser = Parser(
         "xrec train",
-        description="Train the adapters of an XRec model around a frozen backbone.",
-        epilog="Any field of the recipe, of XRecConfig or of transformers.TrainingArguments can be overridden: "
-        "--injection input --learning_rate 1e-3 --signal zero.",
+        description="Train the adapters of an XRec model around a frozen backbone, or a baseline on the same rows.",
+        epilog="Any field of the recipe, of the model's configuration or of transformers.TrainingArguments can be overridden: "
+        f"--injection input --learning_rate 1e-3 --signal zero. Models: {models}.",
     )
     parser.add_argument("data", type=Path, metavar="DATA", help="dataset folder with explanations")
-    parser.add_argument("--graph", type=Path, required=True, metavar="GRAPH", help="folder made by `xrec encode`")
+    parser.add_argument("--graph", type=Path, metavar="GRAPH", help="folder made by `xrec encode`; baselines need none")
     parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="the model folder to make")
-    parser.add_argument("--recipe", default="demo", metavar="R", help="YAML file or packaged name (default: demo)")
+    parser.add_argument("--recipe", metavar="R", help="YAML file or packaged name (default: demo, or the baseline's own)")
+    parser.add_argument("--seeds", type=int, nargs="+", metavar="N", help="train once a seed, into RUN/seed-N, side by side")
+    parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint of a killed run")
     given, rest = parser.parse_known_args(argv)
     from .recipe import parse_overrides, read_recipe
 
     recipe = read_recipe(given.recipe, parse_overrides(rest))
     from .finetune import train
+    from .seeds import seeds_table, train_seeds
 
-    train(given.data, given.graph, given.out, recipe)
-    sys.stdout.write(f"Model: {given.out}\nExplain a pair: xrec explain {given.out} --user U --item I\n")
+    if given.seeds is not None:
+        result = train_seeds(given.data, given.graph, given.out, recipe, given.seeds, given.resume)
+        text = f"{seeds_table(result)}Models: {', '.join(str(given.out / run['folder']) for run in result['runs'])}\n"
+    else:
+        train(given.data, given.graph, given.out, recipe, given.resume)
+        text = f"Model: {given.out}\nExplain a pair: xrec explain {given.out} --user U --item I\n"
+    if int(os.environ.get("RANK", 0)) == 0:  # under torchrun every process comes here
+        sys.stdout.write(text)
 
 
 def convert_command(argv: Sequence[str]) -> None:

@@ -1,138 +1,157 @@
 """`xrec train`: parse, load, Trainer, save."""
 
+import hashlib
 import json
-import logging
-import shutil
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
-from transformers import AutoTokenizer, Trainer, TrainingArguments, set_seed
+from transformers import EarlyStoppingCallback, TrainingArguments, set_seed
 
-from modeling_xrec.lightgcn import LightGCN
-from modeling_xrec.modeling_xrec import XRecForCausalLM
-from modeling_xrec.processing_xrec import XRecProcessor
 from modeling_xrec.signals import apply_signal
 from xrec_dataset_builder.errors import DataError
-from xrec_dataset_builder.schema import atomic_folder
+from xrec_dataset_builder.schema import atomic_folder, refuse_existing, write_json
 
-from .examples import ExplanationDataset, PadCollator
-from .graph_folder import read_graph
-from .recipe import SCRATCH, Recipe
-from .scratch_backbone import ScratchOptions, scratch_backbone
+from .graph_folder import read_graph, table_files
+from .loss_curve import plot_losses
+from .model_table import MODELS, find
+from .partial_run import PartialRun
+from .prepared import Inputs, Prepared
+from .recipe import Recipe
 from .tables import Catalogue, read_explanations
+from .trainer import XRecTrainer
 
-logger = logging.getLogger(__name__)
 RUN_FILE = "training.json"
+DEFAULTS = {
+    "report_to": "none", "dataloader_pin_memory": False, "logging_steps": 0.01, "save_strategy": "steps", "save_steps": 500,
+    "save_total_limit": 2, "logging_nan_inf_filter": False, "restore_callback_states_from_checkpoint": True,
+}  # fmt: skip
+_TIMINGS = ("runtime", "per_second", "flos")
 
 
-def train(data: Path, graph: Path, out: Path, recipe: Recipe) -> Path:
-    """Trains the adapters of an XRec model and leaves a folder that the Auto classes load.
+def train(
+    data: Path, graph: Path | None, out: Path, recipe: Recipe, resume: bool = False, backbone_place: Path | None = None
+) -> Path:
+    """Trains a model and leaves a folder that explains.
+
+    Under `torchrun` or `accelerate launch` every process calls this with the same arguments, and the main one writes. Until it
+    is done the run lives in `<out>.partial`, where its checkpoints are.
 
     Args:
         data: dataset folder with explanations.
-        graph: folder that `encode` left for this dataset.
+        graph: folder that `encode` left for this dataset; None for a model that needs none.
         out: folder to make.
-        recipe: see `Recipe`. With `backbone: scratch` the backbone is trained first, into `<out>-backbone`.
+        recipe: see `Recipe`. With `backbone: scratch` the backbone is trained first.
+        resume: go on from the newest checkpoint of the same run, or begin where there is none yet.
+        backbone_place: where a backbone from scratch goes; `<out>-backbone` when None.
 
     Returns:
         `out`.
 
     Raises:
-        DataError: inputs that cannot be used, or that do not belong together.
+        DataError: inputs that cannot be used, or that do not belong together; an unfinished run that is not to be resumed; a
+            loss, gradient or weight that is not finite; no room for a checkpoint.
     """
+    refuse_existing(out.absolute())
+    partial = PartialRun(out)
     catalogue = Catalogue.read(data)
-    lightgcn = read_graph(graph, catalogue)
-    lightgcn.load_state_dict(apply_signal(dict(lightgcn.state_dict()), recipe.signal))
     explanations = {split: read_explanations(data, split) for split in ("train", "validation")}
+    arguments = training_arguments(recipe, partial.folder, not explanations["validation"].is_empty())
     if explanations["train"].is_empty():
         raise DataError(f"{data}: expected training explanations, found none; build with other splits or filters")
-    with atomic_folder(out) as folder:
-        backbone = recipe.backbone
-        if backbone == SCRATCH:
-            options = ScratchOptions(**recipe.scratch)
-            place = out.with_name(f"{out.name}-backbone")
-            backbone = str(scratch_backbone(explanations["train"], place, options, recipe.prompt_settings()))
-        processor = build_processor(backbone, recipe, catalogue)
-        set_seed(recipe.trainer.get("seed", 42))
-        model = build_model(backbone, recipe, processor, lightgcn)
-        datasets = {
-            split: ExplanationDataset(processor, table, catalogue.rows(table)) for split, table in explanations.items()
-        }
-        log = _fit(model, processor, datasets, recipe, folder / "trainer")
-        shutil.rmtree(folder / "trainer", ignore_errors=True)
-        save_run(model, processor, folder)
-        about = {"recipe": asdict(recipe) | {"backbone": Path(backbone).name}, "log": log}
-        (folder / RUN_FILE).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+    lightgcn = _signal(graph, catalogue, recipe)
+    identity = {
+        "recipe": hashlib.sha256(json.dumps(asdict(recipe), sort_keys=True, default=str).encode()).hexdigest(),
+        "data": _hash(catalogue.fingerprint(), *(table.write_json() for table in explanations.values())),
+        "graph": None if graph is None else _hash(*(path.read_bytes() for path in table_files(graph))),
+        "processes": arguments.world_size,
+    }
+    checkpoint = partial.begin(identity, resume, arguments.should_save)
+    place = backbone_place or out.with_name(f"{out.name}-backbone")
+    try:
+        set_seed(arguments.seed)
+        prepared = find(MODELS[recipe.model].prepare)(Inputs(data, catalogue, explanations, lightgcn, recipe, place))
+        trainer = build_trainer(prepared, arguments, recipe, catalogue)
+        if any(parameter.requires_grad for parameter in prepared.model.parameters()):
+            trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+        _save(trainer, prepared, out, recipe)
+        if arguments.should_save:
+            partial.remove()
+    finally:
+        partial.give_up()
     return out
 
 
-def build_processor(backbone: str, recipe: Recipe, catalogue: Catalogue) -> XRecProcessor:
-    """The backbone's tokenizer with the markers, and the dataset's catalogue."""
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(backbone, revision=recipe.revision)
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"expected a backbone folder or Hub id, found {backbone!r}, which does not load ({str(error).splitlines()[0]}); "
-            "check the name, or use `--backbone scratch`"
-        ) from error
-    return XRecProcessor(
-        tokenizer,
-        users=catalogue.users.to_dicts(),
-        items=catalogue.items.to_dicts(),
-        **recipe.prompt_settings(),
-    )
+def training_arguments(recipe: Recipe, folder: Path, validates: bool = True) -> TrainingArguments:
+    """The recipe's `TrainingArguments`, over our defaults.
 
+    Args:
+        recipe: see `Recipe`.
+        folder: where checkpoints go.
+        validates: whether there are validation explanations.
 
-def build_model(backbone: str, recipe: Recipe, processor: XRecProcessor, lightgcn: LightGCN) -> XRecForCausalLM:
-    """An untrained XRec model around the backbone, with the graph's tables in place.
-
-    A Hub backbone gives adapter-sized checkpoints; a local folder, which no one else has, is saved in full.
+    Raises:
+        DataError: transformers does not take them, or early stopping has nothing to go by.
     """
-    is_hub_id = not Path(backbone).exists()
-    model = XRecForCausalLM.from_backbone(
-        backbone,
-        revision=recipe.revision,
-        user_token_id=processor.user_token_id,
-        item_token_id=processor.item_token_id,
-        collaborative_dim=lightgcn.user_embeddings.shape[1],
-        markers_per_side=recipe.markers_per_side,
-        base_model_name_or_path=backbone if is_hub_id else None,
-        base_model_revision=recipe.revision if is_hub_id else None,
-        **recipe.model,
-    )
-    model.set_tables(lightgcn)
-    return model
+    settings: dict[str, Any] = DEFAULTS | {"use_cpu": not torch.cuda.is_available(), "eval_strategy": "epoch"}
+    if recipe.early_stopping_patience is not None:
+        if not validates:
+            raise DataError("early stopping needs validation explanations, found none; leave early_stopping_patience out")
+        settings |= {"save_strategy": "epoch", "load_best_model_at_end": True, "metric_for_best_model": "loss"}
+    settings |= dict(recipe.trainer) | ({} if validates else {"eval_strategy": "no"})
+    try:
+        return TrainingArguments(output_dir=str(folder), **settings)
+    except (ValueError, TypeError, ImportError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"expected training arguments that go together, found: {reason}; mend section `trainer`") from error
 
 
-def save_run(model: XRecForCausalLM, processor: XRecProcessor, folder: Path) -> None:
-    """Writes model, processor and code files."""
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
-
-
-def _fit(
-    model: XRecForCausalLM,
-    processor: XRecProcessor,
-    datasets: dict[str, ExplanationDataset],
-    recipe: Recipe,
-    work: Path,
-) -> list[dict]:
-    """Runs `Trainer` and returns its log."""
-    settings = {"report_to": "none", "save_strategy": "no", "dataloader_pin_memory": False, "logging_steps": 100}
-    settings |= {
-        "use_cpu": not torch.cuda.is_available(),
-        "eval_strategy": "epoch" if len(datasets["validation"]) else "no",
-    }
-    arguments = TrainingArguments(output_dir=str(work), **(settings | dict(recipe.trainer)))
-    trainer = Trainer(
-        model,
+def build_trainer(prepared: Prepared, arguments: TrainingArguments, recipe: Recipe, catalogue: Catalogue) -> XRecTrainer:
+    """The trainer of a prepared model."""
+    validation: Any = prepared.datasets["validation"]
+    callbacks: list[Any] = []
+    if recipe.early_stopping_patience is not None:
+        callbacks.append(EarlyStoppingCallback(recipe.early_stopping_patience))
+    return XRecTrainer(
+        prepared.model,
         arguments,
-        train_dataset=datasets["train"],
-        eval_dataset=datasets["validation"] if len(datasets["validation"]) else None,
-        data_collator=PadCollator(processor),
+        train_dataset=prepared.datasets["train"],
+        eval_dataset=validation if len(validation) else None,
+        data_collator=prepared.collator,
+        callbacks=callbacks,
+        ids=(catalogue.users["user_id"].to_list(), catalogue.items["item_id"].to_list()),
+        fresh_signal=recipe.signal == "random-fresh",
     )
-    trainer.train()
-    model.eval()
-    timings = ("runtime", "per_second", "flos")
-    return [{k: v for k, v in row.items() if not any(word in k for word in timings)} for row in trainer.state.log_history]
+
+
+def _signal(graph: Path | None, catalogue: Catalogue, recipe: Recipe) -> Any:
+    if graph is None:
+        if MODELS[recipe.model].needs_graph:
+            raise DataError(f"model {recipe.model!r} needs --graph, found none; give the folder that `xrec encode` left")
+        return None
+    lightgcn = read_graph(graph, catalogue)
+    lightgcn.load_state_dict(apply_signal(dict(lightgcn.state_dict()), recipe.signal))
+    return lightgcn
+
+
+def _save(trainer: XRecTrainer, prepared: Prepared, out: Path, recipe: Recipe) -> None:
+    """Writes the run folder; every process takes part where the weights are spread over them."""
+    state_dict = trainer.gathered_state_dict()
+    if not trainer.args.should_save:
+        return
+    model: Any = trainer.accelerator.unwrap_model(trainer.model)
+    log = [{k: v for k, v in row.items() if not any(word in k for word in _TIMINGS)} for row in trainer.state.log_history]
+    with atomic_folder(out) as folder:
+        prepared.save(model.eval(), folder, state_dict)
+        about = asdict(recipe) | {"backbone": Path(recipe.backbone).name}
+        write_json({"recipe": about, "log": log}, folder / RUN_FILE)
+        plot_losses(log, folder)
+
+
+def _hash(*parts: str | bytes) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part.encode() if isinstance(part, str) else part)
+        digest.update(b"\0")
+    return digest.hexdigest()

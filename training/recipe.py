@@ -15,14 +15,14 @@ from modeling_xrec.processing_xrec import DEFAULT_PROMPT
 from modeling_xrec.signals import SIGNALS
 from xrec_dataset_builder.errors import DataError
 
+from .model_table import MODELS, XREC, find
 from .scratch_backbone import ScratchOptions
 
 SCRATCH = "scratch"
+QUANTIZATIONS = (None, "4bit", "8bit")
+BACKBONE_DTYPES = ("auto", "float32", "bfloat16", "float16")
+PROMPT_STYLES = ("xrec", "reference")
 _SCIENTIFIC = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
-# Fields of XRecConfig that a run derives from its inputs.
-_DERIVED = {"text_config", "num_users", "num_items", "user_token_id", "item_token_id", "collaborative_dim", "layer_weights",
-            "length_exponent", "base_model_name_or_path", "base_model_revision", "tie_word_embeddings",
-            "markers_per_side"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -30,35 +30,51 @@ class Recipe:
     """A training run.
 
     Args:
+        model: one of `MODELS`.
         backbone: `scratch`, a local folder or a Hub id.
         revision: commit of a Hub id.
-        signal: what the model hears in training: `graph`, `permuted` (each user and item has another's embedding) or `zero`
-            (every embedding is zero: as many trained parameters, no signal).
+        quantization: `4bit` or `8bit` loads the backbone so (bitsandbytes, on a GPU); None loads it as it is.
+        backbone_dtype: `auto` (as it was saved), `float32`, `bfloat16` or `float16`.
+        signal: what the model hears in place of the graph; see `apply_signal`.
         prompt: the prompt, with `{user_marker}`, `{item_marker}`, `{title}`, `{user_profile}`, `{item_profile}`.
+        prompt_style: `xrec`, or `reference` for the prompt and labels of the paper's code.
         markers_per_side: marker tokens for the user, and as many for the item.
         max_profile_tokens: longest profile in the prompt, in tokens.
         max_prompt_tokens: longest prompt, for which the profiles give way; None for any.
-        model: fields of `XRecConfig`.
+        early_stopping_patience: validations without a lower loss after which training ends, and the best is kept; None
+            trains to the end and keeps the last.
+        lora: fields of `peft.LoraConfig`, to train LoRA beside the adapters; empty for the adapters alone.
+        config: fields of the model's configuration (`XRecConfig`, or the baseline's).
         trainer: fields of `transformers.TrainingArguments`.
         scratch: fields of `ScratchOptions`, used when the backbone is `scratch`.
     """
 
+    model: str = XREC
     backbone: str = SCRATCH
     revision: str | None = None
+    quantization: str | None = None
+    backbone_dtype: str = "auto"
     signal: str = "graph"
     prompt: str = DEFAULT_PROMPT
+    prompt_style: str = "xrec"
     markers_per_side: int = 1
     max_profile_tokens: int = 128
     max_prompt_tokens: int | None = None
-    model: Mapping[str, Any] = field(default_factory=dict)
+    early_stopping_patience: int | None = None
+    lora: Mapping[str, Any] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
     trainer: Mapping[str, Any] = field(default_factory=dict)
     scratch: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Refuses unknown names and signals."""
-        if self.signal not in SIGNALS:
-            raise DataError(f"expected a signal among {', '.join(SIGNALS)}, found {self.signal!r}; choose one")
-        for section, known in _sections().items():
+        """Refuses unknown names and values."""
+        choices: dict[str, tuple] = {"model": tuple(MODELS), "signal": SIGNALS, "quantization": QUANTIZATIONS}
+        choices |= {"prompt_style": PROMPT_STYLES, "backbone_dtype": BACKBONE_DTYPES}
+        for name, values in choices.items():
+            if getattr(self, name) not in values:
+                words = ", ".join(str(word) for word in values)
+                raise DataError(f"expected a {name} among {words}, found {getattr(self, name)!r}; choose one")
+        for section, known in _sections(self.model).items():
             for name in getattr(self, section):
                 _check_name(name, known, f"recipe section {section}")
 
@@ -66,23 +82,27 @@ class Recipe:
         """Arguments of `XRecProcessor` that shape the prompt."""
         return {
             "prompt": self.prompt,
+            "prompt_style": self.prompt_style,
             "markers_per_side": self.markers_per_side,
             "max_profile_tokens": self.max_profile_tokens,
             "max_prompt_tokens": self.max_prompt_tokens,
         }
 
 
-def read_recipe(name: str, overrides: Mapping[str, Any] | None = None) -> Recipe:
+def read_recipe(name: str | None = None, overrides: Mapping[str, Any] | None = None) -> Recipe:
     """Reads a recipe and applies overrides.
 
     Args:
-        name: path of a YAML file, or the name of a recipe that comes with the package (`demo`).
-        overrides: values by field name; a name is looked up in the recipe itself, then in `model`, `trainer` and `scratch`;
-            `section.name` says which.
+        name: path of a YAML file, or the name of a recipe that comes with the package (`demo`); None for the model's own.
+        overrides: values by field name; a name is looked up in the recipe itself, then in `config`, `trainer`, `scratch` and
+            `lora`; `section.name` says which.
 
     Raises:
         DataError: no such recipe, not a mapping, or an unknown name.
     """
+    overrides = dict(overrides or {})
+    if name is None:
+        name = MODELS[overrides["model"]].recipe if overrides.get("model") in MODELS else MODELS[XREC].recipe
     path = Path(name)
     if not path.suffix:
         path = Path(str(resources.files("xrec_training") / "recipes" / f"{name}.yaml"))
@@ -94,8 +114,9 @@ def read_recipe(name: str, overrides: Mapping[str, Any] | None = None) -> Recipe
         raise DataError(f"{name}: expected YAML, found {' '.join(str(error).split())}; mend the recipe") from error
     if not isinstance(values, dict):
         raise DataError(f"{name}: expected `key: value` lines, found {type(values).__name__}; mend the recipe")
-    for key, value in (overrides or {}).items():
-        section, field_name = _locate(key)
+    model: Any = overrides.get("model", values.get("model", XREC))
+    for key, value in overrides.items():
+        section, field_name = _locate(key, model)
         target = values if section is None else values.setdefault(section, {})
         target[field_name] = value
     for key in values:
@@ -126,17 +147,18 @@ def _numbers(value: Any) -> Any:
     return float(value) if isinstance(value, str) and _SCIENTIFIC.fullmatch(value) else value
 
 
-def _locate(key: str) -> tuple[str | None, str]:
+def _locate(key: str, model: str) -> tuple[str | None, str]:
     section, dot, name = key.partition(".")
+    sections = _sections(model)
     if dot:
-        _check_name(section, _sections(), "override")
+        _check_name(section, sections, "override")
         return section, name
     if key in _own_fields():
         return None, key
-    for candidate, known in _sections().items():
+    for candidate, known in sections.items():
         if key in known:
             return candidate, key
-    _check_name(key, {name for known in _sections().values() for name in known} | _own_fields(), "override")
+    _check_name(key, {name for known in sections.values() for name in known} | _own_fields(), "override")
     raise AssertionError(key)
 
 
@@ -150,18 +172,24 @@ def _own_fields() -> set[str]:
     return {entry.name for entry in dataclasses.fields(Recipe)}
 
 
-def _sections() -> dict[str, set[str]]:
+def _sections(model: str) -> dict[str, set[str]]:
+    """Names that each section of a recipe may hold; those of a model that is unknown, or not installed, are any of XRec's."""
     from transformers import TrainingArguments
 
-    from modeling_xrec.configuration_xrec import XRecConfig
-
-    model = set(XRecConfig.__annotations__) - _DERIVED
-    trainer = {entry.name for entry in dataclasses.fields(TrainingArguments) if entry.init}
     return {
-        "model": model,
-        "trainer": trainer,
+        "config": set(find(MODELS[model if model in MODELS else XREC].options)()),
+        "trainer": {entry.name for entry in dataclasses.fields(TrainingArguments) if entry.init},
         "scratch": {entry.name for entry in dataclasses.fields(ScratchOptions)},
+        "lora": _lora_names(),
     }
+
+
+def _lora_names() -> set[str]:
+    try:
+        from peft import LoraConfig
+    except ImportError:
+        return set()
+    return {entry.name for entry in dataclasses.fields(LoraConfig) if entry.init}
 
 
 def _packaged() -> list[str]:

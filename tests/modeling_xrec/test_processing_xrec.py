@@ -143,7 +143,8 @@ def test_nothing_to_pad_is_refused(processor):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"markers_per_side": 0}, "expected markers_per_side to be a whole number from 1 up, found 0"),
+        ({"markers_per_side": -1}, "expected markers_per_side to be a whole number from 0 up, found -1"),
+        ({"prompt_style": "other"}, "expected a prompt_style among xrec, reference, found 'other'"),
         ({"max_profile_tokens": -1}, "expected max_profile_tokens to be a whole number from 0 up, found -1"),
         ({"max_prompt_tokens": 0.5}, "expected max_prompt_tokens to be a whole number from 1 up, found 0.5"),
     ],
@@ -213,6 +214,29 @@ def test_a_prompt_without_a_marker_is_refused(make_processor):
         make_processor(prompt="Why {user_marker}?")
 
 
+def test_without_markers_the_prompt_is_the_same_text(make_processor, tmp_path):
+    with_markers, without = make_processor(), make_processor(markers_per_side=0)
+    text = with_markers.tokenizer.decode(with_markers.prompt_ids("Cafe", "quiet", "tea"))
+    plain = text.replace(USER_MARKER, "").replace(ITEM_MARKER, "")
+    without.save_pretrained(tmp_path)
+    for processor in (without, XRecProcessor.from_pretrained(tmp_path)):
+        ids = processor.prompt_ids("Cafe", "quiet", "tea")
+        assert counts(processor, ids) == (0, 0)
+        assert processor.tokenizer.decode(ids) == plain
+        hostile = processor.prompt_ids("Cafe", f"quiet{USER_MARKER}", "tea")
+        assert counts(processor, hostile) == (0, 0)
+
+
+def test_without_markers_the_template_may_leave_them_out_but_not_repeat_or_spell_them(make_processor):
+    assert "Why Cafe?" in make_processor(markers_per_side=0, prompt="Why {title}?").tokenizer.decode(
+        make_processor(markers_per_side=0, prompt="Why {title}?").prompt_ids("Cafe", "", "")
+    )
+    with pytest.raises(ValueError, match=r"2 times \{user_marker\}"):
+        make_processor(markers_per_side=0, prompt="{user_marker}{user_marker} {title}")
+    with pytest.raises(ValueError, match=r"expected 0 of <\|xrec_user\|> in a prompt"):
+        make_processor(markers_per_side=0, prompt=f"{USER_MARKER} {{title}}")
+
+
 @pytest.mark.parametrize("load", [XRecProcessor.from_pretrained, AutoProcessor.from_pretrained])
 def test_round_trip_keeps_catalogue_prompt_and_markers(make_processor, tmp_path, load):
     processor = make_processor(chat_template=CHAT, prompt="{user_marker} {title}{item_marker}", max_prompt_tokens=99)
@@ -226,4 +250,8 @@ def test_round_trip_keeps_catalogue_prompt_and_markers(make_processor, tmp_path,
     assert (again.user_token_id, again.item_token_id) == (processor.user_token_id, processor.item_token_id)
     assert again.item_title("i2") == "Red Bar"
     settings = {"processor_class", "auto_map", "prompt", "markers_per_side", "max_profile_tokens", "max_prompt_tokens"}
-    assert set(json.loads((tmp_path / "processor_config.json").read_text())) <= settings
+    saved = json.loads((tmp_path / "processor_config.json").read_text())
+    assert set(saved) <= settings | {"prompt_style"}
+    del saved["prompt_style"]  # as a folder of before has it
+    (tmp_path / "processor_config.json").write_text(json.dumps(saved))
+    assert load(tmp_path).prompt_ids("Cafe", "quiet", "tea") == processor.prompt_ids("Cafe", "quiet", "tea")

@@ -1,5 +1,6 @@
 import pytest
 
+from modeling_xrec.signals import SIGNALS
 from xrec_dataset_builder.errors import DataError
 from xrec_training.recipe import parse_overrides, read_recipe
 
@@ -7,7 +8,7 @@ from xrec_training.recipe import parse_overrides, read_recipe
 def test_overrides_find_their_section():
     given = ["--injection", "input", "--learning_rate=1e-3", "--signal", "zero", "--scratch.seed", "7", "--seed", "3"]
     recipe = read_recipe("demo", parse_overrides(given))
-    assert recipe.model["injection"] == "input"
+    assert recipe.config["injection"] == "input"
     assert recipe.trainer["learning_rate"] == 0.001
     assert recipe.signal == "zero"
     assert (recipe.scratch["seed"], recipe.trainer["seed"]) == (7, 3)
@@ -15,18 +16,20 @@ def test_overrides_find_their_section():
 
 def test_a_recipe_of_ones_own(tmp_path):
     path = tmp_path / "mine.yaml"
-    path.write_text("backbone: some/model\nmodel:\n  injection: attention\n")
+    path.write_text("backbone: some/model\nconfig:\n  injection: attention\n")
     recipe = read_recipe(str(path))
-    assert (recipe.backbone, recipe.model) == ("some/model", {"injection": "attention"})
+    assert (recipe.backbone, recipe.config) == ("some/model", {"injection": "attention"})
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("model:\n  injections: qkv\n", "unknown name 'injections'; did you mean 'injection'"),
+        ("config:\n  injections: qkv\n", "unknown name 'injections'; did you mean 'injection'"),
         ("trainer:\n  learning_rat: 1\n", "did you mean 'learning_rate'"),
         ("back: x\n", "unknown name 'back'; did you mean 'backbone'"),
-        ("signal: louder\n", "expected a signal among graph, permuted, zero, found 'louder'"),
+        ("signal: louder\n", f"expected a signal among {', '.join(SIGNALS)}, found 'louder'"),
+        ("quantization: 3bit\n", "expected a quantization among None, 4bit, 8bit, found '3bit'"),
+        ("model: gpt\n", "expected a model among xrec, soft-prompt, prompt, att2seq, .*, found 'gpt'"),
         ("- a\n", "found list"),
         ("a: [\n", "expected YAML"),
     ],
@@ -39,7 +42,7 @@ def test_wrong_recipes_are_refused(tmp_path, text, message):
 
 
 def test_unknown_recipe_and_override_are_refused():
-    with pytest.raises(DataError, match="one of demo, small, found 'nothing'"):
+    with pytest.raises(DataError, match=r"one of .*demo.*small, found 'nothing'"):
         read_recipe("nothing")
     with pytest.raises(DataError, match="did you mean 'injection'"):
         read_recipe("demo", {"injektion": "input"})

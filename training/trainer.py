@@ -1,0 +1,152 @@
+"""transformers' `Trainer`, with what it lacks for a run one can trust.
+
+- Checkpoints are there whole or not at all (`atomic_checkpoints`).
+- A loss or gradient that is not finite stops the run within the step (`finite_guard`).
+- A resumed run takes up the order of the batches and the running loss, so that weights and log are as if undisturbed.
+"""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import nn
+from torch.utils.data import Sampler
+from transformers import Trainer
+from transformers.trainer_pt_utils import LengthGroupedSampler
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
+
+from modeling_xrec.signals import fresh_embeddings
+from xrec_dataset_builder.errors import DataError
+
+from .atomic_checkpoints import clear_staging, newest_checkpoint, put_in_place
+from .finite_guard import FiniteGuard
+from .running_loss import RunningLoss
+
+EPOCH_SEED_STEP = 1_000_003
+
+
+class XRecTrainer(Trainer):
+    """Trains XRec or a baseline.
+
+    Args:
+        ids: ids of users and of items by row, to name the pairs of a batch that goes wrong.
+        fresh_signal: every batch hears newly drawn embeddings (signal `random-fresh`).
+        kwargs: arguments of `Trainer`.
+    """
+
+    def __init__(
+        self, *args: Any, ids: tuple[Sequence[str], Sequence[str]], fresh_signal: bool = False, **kwargs: Any
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.fresh_signal = fresh_signal
+        self.guard = FiniteGuard(ids, Path(self.args.output_dir))
+        self.running_loss = RunningLoss(self)
+        self.add_callback(self.guard)
+        self.add_callback(self.running_loss)
+        self._staging: Path | None = None
+        self._length_sampler: LengthGroupedSampler | None = None
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
+        """As `Trainer.train`; the loss of a resumed run goes on where it was."""
+        if resume_from_checkpoint is True:
+            resume_from_checkpoint = str(newest_checkpoint(Path(self.args.output_dir)))
+        if resume_from_checkpoint:
+            self.running_loss.read(Path(resume_from_checkpoint))
+        return super().train(resume_from_checkpoint, *args, **kwargs)
+
+    def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """As `Trainer.compute_loss`; for signal `random-fresh` the embeddings are drawn here."""
+        if self.fresh_signal:
+            tables = self.accelerator.unwrap_model(self.model).lightgcn
+            inputs = dict(inputs)
+            for side in ("user", "item"):
+                rows = inputs.pop(f"{side}_ids")
+                inputs[f"{side}_embeds"] = fresh_embeddings(getattr(tables, f"{side}_embeddings"), len(rows))
+        return super().compute_loss(model, inputs, *args, **kwargs)
+
+    def training_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> torch.Tensor:
+        """As `Trainer.training_step`, and checks the loss.
+
+        Raises:
+            DataError: it is not finite.
+        """
+        self.guard.remember(inputs)
+        loss: torch.Tensor = super().training_step(model, inputs, *args, **kwargs)
+        self.guard.check_loss(loss, self.state.global_step)
+        return loss
+
+    def gathered_state_dict(self) -> dict[str, torch.Tensor] | None:
+        """The weights where the engine spreads them over processes, which all have to ask; None where they are whole."""
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            weights: dict[str, torch.Tensor] = self.accelerator.get_state_dict(self.model_wrapped)
+            return weights
+        return None
+
+    def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Sampler | None:
+        """As in `Trainer`, but lengths are grouped by seed and epoch alone, so that a resumed epoch keeps its order."""
+        sampler = super()._get_train_sampler(*args, **kwargs)
+        if isinstance(sampler, LengthGroupedSampler):
+            sampler.generator = torch.Generator()
+            self._length_sampler = sampler
+        return sampler
+
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> Any:
+        epoch = kwargs["epoch"] if "epoch" in kwargs else args[1]
+        if self._length_sampler is not None:
+            self._length_sampler.generator.manual_seed(self.args.seed + EPOCH_SEED_STEP * epoch)
+        return super()._run_epoch(*args, **kwargs)
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return super()._get_output_dir(trial) if self._staging is None else str(self._staging)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """As in `Trainer`, but written aside and put in place when whole.
+
+        Raises:
+            DataError: it cannot be written, as on a full disk; the last one stays.
+        """
+        run = Path(super()._get_output_dir(trial))
+        name = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        if self.args.should_save:
+            clear_staging(run)
+        self.accelerator.wait_for_everyone()
+        self._staging = run / ".saving"
+        try:
+            self._write_checkpoint(model, trial, self._staging / name, run / name)
+        except (OSError, SafetensorError, RuntimeError) as error:
+            shutil.rmtree(self._staging, ignore_errors=True)
+            raise self._no_room(run, error) from error
+        finally:
+            self._staging = None
+        if self.args.push_to_hub:
+            super()._push_from_checkpoint(str(run / name))
+        if self.args.should_save:
+            limit, best = self.args.save_total_limit, self.state.best_model_checkpoint
+            rotate_checkpoints(output_dir=str(run), save_total_limit=limit, best_model_checkpoint=best)
+
+    def _write_checkpoint(self, model: nn.Module, trial: Any, written: Path, place: Path) -> None:
+        super()._save_checkpoint(model, trial)
+        self.running_loss.write(written)
+        if self.state.best_model_checkpoint == str(written):
+            self.state.best_model_checkpoint = str(place)
+            if self.args.should_save:
+                self.state.save_to_json(str(written / "trainer_state.json"))
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            put_in_place(written, place)
+        self.accelerator.wait_for_everyone()
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        """Waits until the checkpoint is in its place."""
+
+    def _no_room(self, run: Path, error: Exception) -> DataError:
+        kept, free = newest_checkpoint(run), shutil.disk_usage(run).free
+        last = "there is no earlier one" if kept is None else f"{kept.name} is whole"
+        return DataError(
+            f"{run}: expected to save the checkpoint of step {self.state.global_step}, found "
+            f"{' '.join(str(error).split())[:200]} ({free / 1e6:,.0f} MB free); {last}: free some space and run the same "
+            "command with --resume"
+        )
