@@ -68,12 +68,17 @@ def save_checkpoint(
         kwargs: more arguments of `save_pretrained`.
 
     Raises:
-        ValueError: a `variant`, or a backbone that an adapter-sized checkpoint would lose.
+        ValueError: a `variant`, a loaded PEFT adapter, or a backbone that an adapter-sized checkpoint would lose.
     """
     from .pipeline_xrec import CUSTOM_PIPELINES  # here, so that loading a model need not import every pipeline
 
     if kwargs.get("variant") is not None:
         raise ValueError(f"expected no variant, found {kwargs['variant']!r}; give each variant a folder or a branch.")
+    if getattr(model, "_hf_peft_config_loaded", False):
+        raise ValueError(
+            "the model holds a PEFT adapter, which would be saved alone; load it with peft_adapter=None and the adapter by "
+            "PeftModel.from_pretrained, then save each by its own means, or merge_and_unload() first."
+        )
     push = {name: kwargs.pop(name) for name in ("repo_id", "commit_message", "create_pr") if push_to_hub and name in kwargs}
     timestamps = model._get_files_timestamps(folder) if push_to_hub and Path(folder).is_dir() else {}
     weights = dict(model.state_dict() if state_dict is None else state_dict)
@@ -156,6 +161,10 @@ def load_checkpoint(model_class: Any, load: Callable, path: Any, args: tuple, co
         model.suppress_markers()
     if with_tables:
         load_tables(model, source, num_users, num_items)
+    if config.peft_adapter is not None:
+        folder = "/".join(filter(None, (source.fetch.get("subfolder"), config.peft_adapter)))
+        model.load_adapter(source.path, adapter_kwargs=source.fetch | {"subfolder": folder})
+        model.eval()
     model.freeze()
     return (model, info) if report else model
 

@@ -43,6 +43,8 @@ class XRecConfig(PreTrainedConfig):
         length_exponent: power of its own length that an item keeps in the stored tables where users have length 1. Default 0.
         base_model_name_or_path: backbone that an adapter-sized checkpoint is completed from; None for a full checkpoint.
         base_model_revision: commit of that backbone.
+        peft_adapter: folder beside the weights with a PEFT adapter that is loaded with them (LoRA in the backbone); None for
+            none, also as an override at loading, to leave it away.
 
     Raises:
         ValueError: a value outside its range, or an unknown name (with the nearest known one).
@@ -66,6 +68,7 @@ class XRecConfig(PreTrainedConfig):
     length_exponent: float | int = 0.0
     base_model_name_or_path: str | None = None
     base_model_revision: str | None = None
+    peft_adapter: str | None = None
     tie_word_embeddings: bool = False
 
     def __post_init__(self, **kwargs: Any) -> None:

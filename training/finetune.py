@@ -2,10 +2,13 @@
 
 import hashlib
 import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import torch
 from transformers import EarlyStoppingCallback, TrainingArguments, set_seed
 
@@ -61,12 +64,7 @@ def train(
     if explanations["train"].is_empty():
         raise DataError(f"{data}: expected training explanations, found none; build with other splits or filters")
     lightgcn = _signal(graph, catalogue, recipe)
-    identity = {
-        "recipe": hashlib.sha256(json.dumps(asdict(recipe), sort_keys=True, default=str).encode()).hexdigest(),
-        "data": _hash(catalogue.fingerprint(), *(table.write_json() for table in explanations.values())),
-        "graph": None if graph is None else _hash(*(path.read_bytes() for path in table_files(graph))),
-        "processes": arguments.world_size,
-    }
+    identity = _identity(recipe, catalogue, explanations, graph) | {"processes": arguments.world_size}
     checkpoint = partial.begin(identity, resume, arguments.should_save)
     place = backbone_place or out.with_name(f"{out.name}-backbone")
     try:
@@ -99,12 +97,11 @@ def training_arguments(recipe: Recipe, folder: Path, validates: bool = True) -> 
         if not validates:
             raise DataError("early stopping needs validation explanations, found none; leave early_stopping_patience out")
         settings |= {"save_strategy": "epoch", "load_best_model_at_end": True, "metric_for_best_model": "loss"}
+    if MODELS[recipe.model].needs_graph:
+        settings["ddp_find_unused_parameters"] = False  # every adapter's weight is used in every step
     settings |= dict(recipe.trainer) | ({} if validates else {"eval_strategy": "no"})
-    try:
+    with _readable_errors():
         return TrainingArguments(output_dir=str(folder), **settings)
-    except (ValueError, TypeError, ImportError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise DataError(f"expected training arguments that go together, found: {reason}; mend section `trainer`") from error
 
 
 def build_trainer(prepared: Prepared, arguments: TrainingArguments, recipe: Recipe, catalogue: Catalogue) -> XRecTrainer:
@@ -113,16 +110,28 @@ def build_trainer(prepared: Prepared, arguments: TrainingArguments, recipe: Reci
     callbacks: list[Any] = []
     if recipe.early_stopping_patience is not None:
         callbacks.append(EarlyStoppingCallback(recipe.early_stopping_patience))
-    return XRecTrainer(
-        prepared.model,
-        arguments,
-        train_dataset=prepared.datasets["train"],
-        eval_dataset=validation if len(validation) else None,
-        data_collator=prepared.collator,
-        callbacks=callbacks,
-        ids=(catalogue.users["user_id"].to_list(), catalogue.items["item_id"].to_list()),
-        fresh_signal=recipe.signal == "random-fresh",
-    )
+    ids = catalogue.users["user_id"].to_list(), catalogue.items["item_id"].to_list()
+    fresh = recipe.signal == "random-fresh"
+    with _readable_errors():
+        return XRecTrainer(
+            prepared.model,
+            arguments,
+            train_dataset=prepared.datasets["train"],
+            eval_dataset=validation if len(validation) else None,
+            data_collator=prepared.collator,
+            callbacks=callbacks,
+            ids=ids,
+            fresh_signal=fresh,
+        )
+
+
+@contextmanager
+def _readable_errors() -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, TypeError, ImportError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"expected training arguments that go together, found: {reason}; mend section `trainer`") from error
 
 
 def _signal(graph: Path | None, catalogue: Catalogue, recipe: Recipe) -> Any:
@@ -147,6 +156,17 @@ def _save(trainer: XRecTrainer, prepared: Prepared, out: Path, recipe: Recipe) -
         about = asdict(recipe) | {"backbone": Path(recipe.backbone).name}
         write_json({"recipe": about, "log": log}, folder / RUN_FILE)
         plot_losses(log, folder)
+
+
+def _identity(
+    recipe: Recipe, catalogue: Catalogue, explanations: Mapping[str, pl.DataFrame], graph: Path | None
+) -> dict[str, str | None]:
+    """What a run's weights follow from, so that no checkpoint of another one is taken up."""
+    return {
+        "recipe": _hash(json.dumps(asdict(recipe), sort_keys=True, default=str)),
+        "data": _hash(catalogue.fingerprint(), *(table.write_json() for table in explanations.values())),
+        "graph": None if graph is None else _hash(*(path.read_bytes() for path in table_files(graph))),
+    }
 
 
 def _hash(*parts: str | bytes) -> str:

@@ -50,5 +50,7 @@ def save_lora(model: Any, folder: Path, state_dict: dict[str, torch.Tensor] | No
         The XRec model with its trained adapters, its backbone as it was.
     """
     model.save_pretrained(folder / LORA_FOLDER, state_dict=state_dict)
+    (folder / LORA_FOLDER / "README.md").unlink(missing_ok=True)  # an empty form; the run folder has the card
     bare: XRecForCausalLM = model.unload()
+    bare.config.peft_adapter = LORA_FOLDER
     return bare

@@ -27,7 +27,7 @@ DEFAULT_SEED = 42
 # Fields of XRecConfig that a run derives from its inputs.
 _DERIVED = {"text_config", "num_users", "num_items", "user_token_id", "item_token_id", "collaborative_dim", "layer_weights",
             "length_exponent", "base_model_name_or_path", "base_model_revision", "tie_word_embeddings",
-            "markers_per_side"}  # fmt: skip
+            "markers_per_side", "peft_adapter"}  # fmt: skip
 
 
 def config_names() -> set[str]:

@@ -2,6 +2,7 @@
 
 - Checkpoints are there whole or not at all (`atomic_checkpoints`).
 - A loss or gradient that is not finite stops the run within the step (`finite_guard`).
+- The validation loss is a mean over tokens, whatever the batches and processes (`validation_loss`).
 - A resumed run takes up the order of the batches and the running loss, so that weights and log are as if undisturbed.
 """
 
@@ -24,6 +25,7 @@ from xrec_dataset_builder.errors import DataError
 from .atomic_checkpoints import clear_staging, newest_checkpoint, put_in_place
 from .finite_guard import FiniteGuard
 from .running_loss import RunningLoss
+from .validation_loss import ValidationLoss
 
 EPOCH_SEED_STEP = 1_000_003
 
@@ -46,6 +48,8 @@ class XRecTrainer(Trainer):
         self.running_loss = RunningLoss(self)
         self.add_callback(self.guard)
         self.add_callback(self.running_loss)
+        self._validation = ValidationLoss(self.accelerator)
+        self._predicting = False
         self._staging: Path | None = None
         self._length_sampler: LengthGroupedSampler | None = None
 
@@ -77,6 +81,32 @@ class XRecTrainer(Trainer):
         loss: torch.Tensor = super().training_step(model, inputs, *args, **kwargs)
         self.guard.check_loss(loss, self.state.global_step)
         return loss
+
+    def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
+        """As `Trainer.evaluation_loop`, but the loss is a mean over tokens."""
+        self._validation = ValidationLoss(self.accelerator)
+        output = super().evaluation_loop(*args, **kwargs)
+        prefix = kwargs.get("metric_key_prefix", "eval")
+        if f"{prefix}_loss" in (output.metrics or {}):
+            output.metrics[f"{prefix}_loss"] = self._validation.mean()
+        return output
+
+    def prediction_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> tuple:
+        """As `Trainer.prediction_step`; the loss is summed up by tokens as well."""
+        if "labels" in inputs:
+            inputs = {**inputs, "labels": self._validation.without_repeats(inputs["labels"])}
+        self._predicting = True
+        try:
+            loss, *others = super().prediction_step(model, inputs, *args, **kwargs)
+        finally:
+            self._predicting = False
+        if loss is not None and "labels" in inputs:
+            self._validation.add(loss, inputs["labels"])
+        return loss, *others
+
+    def _get_num_items_in_batch(self, *args: Any, **kwargs: Any) -> Any:
+        """As in `Trainer`; in validation every process takes the mean of its own tokens, and they are weighed at the end."""
+        return None if self._predicting else super()._get_num_items_in_batch(*args, **kwargs)
 
     def gathered_state_dict(self) -> dict[str, torch.Tensor] | None:
         """The weights where the engine spreads them over processes, which all have to ask; None where they are whole."""

@@ -1,8 +1,12 @@
+from importlib import resources
+from pathlib import Path
+
 import pytest
 
 from modeling_xrec.signals import SIGNALS
 from xrec_dataset_builder.errors import DataError
-from xrec_training.recipe import parse_overrides, read_recipe
+from xrec_training.finetune import training_arguments
+from xrec_training.recipe import _packaged, parse_overrides, read_recipe
 
 
 def test_overrides_find_their_section():
@@ -42,9 +46,26 @@ def test_wrong_recipes_are_refused(tmp_path, text, message):
 
 
 def test_unknown_recipe_and_override_are_refused():
-    with pytest.raises(DataError, match=r"one of .*demo.*small, found 'nothing'"):
+    with pytest.raises(DataError, match=r"one of .*demo.*small-gpu, found 'nothing'"):
         read_recipe("nothing")
     with pytest.raises(DataError, match="did you mean 'injection'"):
         read_recipe("demo", {"injektion": "input"})
     with pytest.raises(DataError, match="expected `--name value`, found 'stray'"):
         parse_overrides(["stray"])
+
+
+@pytest.mark.parametrize("name", _packaged())
+def test_packaged_recipes_read_and_say_what_each_key_is_for(name):
+    recipe = read_recipe(name)
+    path = resources.files("xrec_training") / "recipes" / f"{name}.yaml"
+    lines = path.read_text().splitlines()
+    assert lines[0].startswith("# ")
+    assert sum("#" in line for line in lines) >= len(lines) / 4
+    if not {"fsdp", "deepspeed", "bf16", "fp16"} & set(recipe.trainer):
+        assert training_arguments(recipe, Path("x")).learning_rate == recipe.trainer["learning_rate"]
+
+
+def test_a_model_brings_its_own_recipe():
+    assert read_recipe(None, {"model": "peter"}).model == "peter"
+    assert read_recipe(None, {"model": "soft-prompt"}).model == "soft-prompt"
+    assert read_recipe().model == "xrec"

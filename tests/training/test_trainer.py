@@ -8,12 +8,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import Trainer
 
+from modeling_xrec import XRecForCausalLM, XRecProcessor
 from modeling_xrec.signals import apply_signal
 from xrec_dataset_builder.errors import DataError
 from xrec_training import atomic_checkpoints, trainer
+from xrec_training.examples import ExplanationDataset, PadCollator
 from xrec_training.finetune import train
 from xrec_training.finite_guard import first_unsound_gradient
-from xrec_training.tables import read_explanations
+from xrec_training.tables import Catalogue, read_explanations
 
 
 @pytest.fixture
@@ -162,6 +164,25 @@ def test_accumulated_small_batches_are_one_large_batch(start, tmp_path, monkeypa
     two = load_file(start(**how, per_device_train_batch_size=2, gradient_accumulation_steps=4) / "model.safetensors")
     for name, value in one.items():
         assert torch.allclose(value, two[name], atol=2e-6), name
+
+
+def test_the_validation_loss_is_a_mean_over_tokens_however_they_are_batched(start, tmp_path, tiny_data):
+    losses = []
+    for size in (1, 7, 64):
+        run = start(max_steps=1, eval_strategy="steps", eval_steps=1, per_device_eval_batch_size=size)
+        log = json.loads((run / "training.json").read_text())["log"]
+        losses += [row["eval_loss"] for row in log if "eval_loss" in row]
+        shutil.move(run, tmp_path / str(size))
+    model, processor = XRecForCausalLM.from_pretrained(tmp_path / "1"), XRecProcessor.from_pretrained(tmp_path / "1")
+    rows = read_explanations(tiny_data, "validation")
+    total = tokens = 0.0
+    for example in ExplanationDataset(processor, rows, Catalogue.read(tiny_data).rows(rows)):
+        batch = PadCollator(processor)([example])
+        logits, labels = model(**batch).logits[0, :-1].double(), batch["labels"][0, 1:]
+        kept = labels != -100
+        total -= logits.log_softmax(-1)[kept, labels[kept]].sum().item()
+        tokens += int(kept.sum())
+    assert losses == pytest.approx([total / tokens] * 3, rel=1e-6)
 
 
 def test_random_fresh_hears_new_vectors_every_batch_and_stores_unheard_ones(start, tiny_graph, monkeypatch):
