@@ -24,6 +24,7 @@ def plot_losses(log: Sequence[Mapping[str, Any]], folder: Path) -> Path | None:
         return None
     try:
         from matplotlib.figure import Figure
+        from matplotlib.ticker import MaxNLocator
     except ImportError:
         logger.warning("no %s: matplotlib is not installed (`pip install matplotlib`); see training.json", LOSSES_FILE)
         return None
@@ -33,6 +34,7 @@ def plot_losses(log: Sequence[Mapping[str, Any]], folder: Path) -> Path | None:
         if points:
             axes.plot(*zip(*points, strict=True), marker="." if len(points) > 30 else "o", label=label)
     axes.set_xlabel("step")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylabel("loss, nats a token")
     axes.legend()
     figure.savefig(folder / LOSSES_FILE, metadata={"Software": None})

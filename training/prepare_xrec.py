@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from transformers import AutoTokenizer, PreTrainedModel, set_seed
 
 from modeling_xrec.configuration_xrec import XRecConfig
@@ -52,6 +53,11 @@ def prepare(inputs: Inputs) -> Prepared:
         raise DataError(f"expected --graph for model {recipe.model!r}, found none; give the folder that `xrec encode` left")
     backbone = recipe.backbone
     if backbone == SCRATCH:
+        if dist.is_available() and dist.is_initialized() and not inputs.backbone_place.is_dir():
+            raise DataError(
+                f"{inputs.backbone_place}: several processes need a backbone that is there, found none; train once in one "
+                "process, or give --backbone"
+            )
         options, prompt = ScratchOptions(**recipe.scratch), recipe.prompt_settings()
         backbone = str(scratch_backbone(inputs.explanations["train"], inputs.backbone_place, options, prompt))
     set_seed(recipe.trainer.get("seed", DEFAULT_SEED))  # whether or not a backbone was trained just now

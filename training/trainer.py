@@ -2,6 +2,7 @@
 
 - Checkpoints are there whole or not at all (`atomic_checkpoints`).
 - A loss or gradient that is not finite stops the run within the step (`finite_guard`).
+- A step of XRec computes the logits that labels look at, and the prompts' common beginning once.
 - The validation loss is a mean over tokens, whatever the batches and processes (`validation_loss`).
 - A resumed run takes up the order of the batches and the running loss, so that weights and log are as if undisturbed.
 """
@@ -19,6 +20,8 @@ from transformers import Trainer
 from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 
+from modeling_xrec.modeling_xrec import XRecForCausalLM
+from modeling_xrec.prompt_prefix import PromptPrefix
 from modeling_xrec.signals import fresh_embeddings
 from xrec_dataset_builder.errors import DataError
 
@@ -50,6 +53,8 @@ class XRecTrainer(Trainer):
         self.add_callback(self.running_loss)
         self._validation = ValidationLoss(self.accelerator)
         self._predicting = False
+        bare = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+        self._is_xrec, self._prompt_prefix = isinstance(bare, XRecForCausalLM), PromptPrefix()
         self._staging: Path | None = None
         self._length_sampler: LengthGroupedSampler | None = None
 
@@ -62,10 +67,12 @@ class XRecTrainer(Trainer):
         return super().train(resume_from_checkpoint, *args, **kwargs)
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """As `Trainer.compute_loss`; for signal `random-fresh` the embeddings are drawn here."""
+        """As `Trainer.compute_loss`, without logits that no label looks at; draws the embeddings of `random-fresh`."""
+        inputs = dict(inputs)
+        if self._is_xrec and self.label_smoother is None:
+            inputs |= {"skip_logits": True, "prompt_prefix": self._prompt_prefix}
         if self.fresh_signal:
             tables = self.accelerator.unwrap_model(self.model).lightgcn
-            inputs = dict(inputs)
             for side in ("user", "item"):
                 rows = inputs.pop(f"{side}_ids")
                 inputs[f"{side}_embeds"] = fresh_embeddings(getattr(tables, f"{side}_embeddings"), len(rows))
