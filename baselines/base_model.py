@@ -217,9 +217,8 @@ def rating_loss(predicted: torch.Tensor, rating: torch.Tensor | None) -> torch.T
     if rating is None:
         return predicted.sum() * 0.0
     known = torch.isfinite(rating)
-    # Set before the subtraction: a NaN times 0 would still be one, in the gradient too.
-    error = predicted.float() - torch.where(known, rating, 0.0)
-    return torch.where(known, error, 0.0).pow(2).sum() / known.sum().clamp(min=1)
+    errors = torch.where(known, predicted.float() - rating, 0.0)
+    return errors.pow(2).sum() / known.sum().clamp(min=1)
 
 
 def of_the_step(loss: torch.Tensor, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None) -> torch.Tensor:

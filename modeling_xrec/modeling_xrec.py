@@ -14,7 +14,9 @@ from torch import nn
 from transformers import GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 
+from .answer_loss import answer_loss, predicting
 from .base_xrec import BEYOND_MARKERS, SIGNAL_ARGUMENTS, XRecPreTrainedModel, find_cache
+from .prompt_prefix import PromptPrefix, can_stand_apart, is_padded_on_the_right, prefix_cache
 
 
 class XRecModel(XRecPreTrainedModel):
@@ -70,6 +72,8 @@ class XRecForCausalLM(XRecPreTrainedModel, GenerationMixin):
         past_key_values: Any = None,
         logits_to_keep: int | torch.Tensor = 0,
         num_items_in_batch: torch.Tensor | int | None = None,
+        skip_logits: bool = False,
+        prompt_prefix: PromptPrefix | None = None,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast:
         """Next-token logits of a prompt under injection, and the loss when labels are given.
@@ -89,28 +93,67 @@ class XRecForCausalLM(XRecPreTrainedModel, GenerationMixin):
             past_key_values: the same, under its older name.
             logits_to_keep: how many last positions to compute logits for; 0 for all.
             num_items_in_batch: number of labels over all accumulated batches, from `Trainer`.
+            skip_logits: return the loss alone, for less time and memory (see `answer_loss`); `cache` is not returned either.
+            prompt_prefix: with `skip_logits`, what an unchanged backbone made of the shared first tokens, kept between steps.
             **kwargs: passed on to the backbone (`output_hidden_states`, ...).
 
         Returns:
             `loss` (scalar), `logits` `(batch, length, vocabulary)` and the backbone's other outputs.
 
         Raises:
-            ValueError: wrong markers, ids or embeddings; see `marker_columns()` and `collaborative_vectors()`.
+            ValueError: wrong markers, ids or embeddings (see `collaborative_vectors()`), or `skip_logits` without labels.
         """
-        for name, value in (("position_ids", position_ids), ("cache", cache), ("past_key_values", past_key_values)):
-            if value is not None:
-                kwargs[name] = value
+        named = {"position_ids": position_ids, "cache": cache, "past_key_values": past_key_values}
+        kwargs |= {name: value for name, value in named.items() if value is not None}
+        signal: Any = {"user_ids": user_ids, "item_ids": item_ids, "user_embeds": user_embeds, "item_embeds": item_embeds}
+        place = (marker_columns, chunk_start)
+        if skip_logits:
+            given = (input_ids, attention_mask, labels, *place, num_items_in_batch, prompt_prefix, kwargs)
+            return self._loss_alone(*given, **signal)
         # Trainer turns the cache off on the outer configuration only.
         kwargs.setdefault("use_cache", getattr(self.config, "use_cache", None))
-        signal = {"user_ids": user_ids, "item_ids": item_ids, "user_embeds": user_embeds, "item_embeds": item_embeds}
-        inputs = self.backbone_inputs(input_ids, marker_columns, chunk_start, kwargs, **signal)
+        inputs = self.backbone_inputs(input_ids, *place, kwargs, **signal)
         outputs = self.language_model(**inputs, attention_mask=attention_mask, logits_to_keep=logits_to_keep, **kwargs)
         if labels is not None:
-            vocabulary = outputs.logits.shape[-1]
-            outputs.loss = self.loss_function(
-                outputs.logits, labels, vocab_size=vocabulary, num_items_in_batch=num_items_in_batch
-            )
+            settings = {"vocab_size": outputs.logits.shape[-1], "num_items_in_batch": num_items_in_batch}
+            outputs.loss = self.loss_function(outputs.logits, labels, **settings)
         return outputs
+
+    def _loss_alone(
+        self,
+        input_ids: torch.Tensor | None,
+        attention_mask: torch.Tensor | None,
+        labels: torch.Tensor | None,
+        marker_columns: torch.Tensor | None,
+        chunk_start: int,
+        num_items_in_batch: torch.Tensor | int | None,
+        kept: PromptPrefix | None,
+        kwargs: dict[str, Any],
+        **signal: Any,
+    ) -> CausalLMOutputWithPast:
+        """`forward` with `skip_logits`: `loss`, and `hidden_states` and `attentions` where asked for."""
+        if labels is None:
+            raise ValueError("expected labels, found none: with skip_logits there is a loss and nothing else; leave it out.")
+        # Nobody gets to see the cache, so none is filled unless the prefix needs one.
+        kwargs.setdefault("use_cache", False)
+        if attention_mask is not None and is_padded_on_the_right(attention_mask):
+            attention_mask = None
+        bare = chunk_start == 0 and all(value is None or value is False for value in kwargs.values())
+        if bare and attention_mask is None and input_ids is not None and self._may_split():
+            marker_columns = self.marker_columns(input_ids) if marker_columns is None else marker_columns
+            before_labels = predicting(labels).int().amax(dim=0).argmax().to(input_ids.device)
+            start = int(torch.minimum(marker_columns.min(), before_labels))
+            if start:
+                kwargs |= {"use_cache": True, "cache": prefix_cache(self.language_model, input_ids[:, :start], kept)}
+                input_ids, labels, chunk_start = input_ids[:, start:], labels[:, start:], start
+        inputs = self.backbone_inputs(input_ids, marker_columns, chunk_start, kwargs, **signal)
+        inputs |= {"attention_mask": attention_mask, **kwargs}
+        loss, outputs = answer_loss(self.language_model, inputs, labels, num_items_in_batch, self.loss_function)
+        return CausalLMOutputWithPast(loss=loss, hidden_states=outputs.hidden_states, attentions=outputs.attentions)
+
+    def _may_split(self) -> bool:
+        """Whether the tokens before the first marker can be a call of their own."""
+        return self.config.injection != "none" and not torch.compiler.is_compiling() and can_stand_apart(self.language_model)
 
     def generate(self, inputs: torch.Tensor | None = None, **kwargs: Any) -> Any:
         """`GenerationMixin.generate`, with the markers counted once, on the whole prompt.

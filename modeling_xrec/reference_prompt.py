@@ -104,8 +104,6 @@ def add_explain_row(model: PreTrainedModel, explain_token_id: int) -> None:
     rows: torch.Tensor = model.get_input_embeddings().weight
     if explain_token_id >= rows.shape[0]:
         model.resize_token_embeddings(explain_token_id + 1, mean_resizing=False)
-        for module in (model.get_input_embeddings(), model.get_output_embeddings()):
-            module.requires_grad_(False)
 
 
 __all__ = ["REFERENCE_MARKERS", "ReferenceLayout", "add_explain_row"]

@@ -41,6 +41,9 @@ def plain(model, user, item, text):
 def test_forward_is_the_papers_equations_and_the_loss_their_weighted_sum(make_baseline, batch):
     weights = {"rating_weight": 0.3, "context_weight": 0.7, "text_weight": 1.3, "norm_weight": 1e-3}
     model = make_baseline("nrt", **weights)
+    with torch.no_grad():  # predictions of several levels
+        model.rating_head.weight.mul_(400.0)
+        model.rating_head.bias += 3.0 - model(**batch).rating.mean()
     answer, errors, contexts, losses = model(**batch), [], [], []
     levels = set()
     for row in range(3):
@@ -53,6 +56,7 @@ def test_forward_is_the_papers_equations_and_the_loss_their_weighted_sum(make_ba
         contexts += [-context[token] for token in text[1:]]
         losses += [-words[place, token] for place, token in enumerate(text[1:])]
         levels.add(round(min(max(float(rating), 1), 5)))
+    assert len(levels) > 1
     expected = 1.3 * sum(losses) / len(losses) + 0.7 * sum(contexts) / len(contexts) + 0.3 * sum(errors) / len(errors)
     assert torch.allclose(answer.loss, expected, rtol=1e-5)
     norm = sum(float((weight.detach() ** 2).sum()) for weight in model.parameters())
