@@ -7,13 +7,22 @@ from pathlib import Path
 from typing import Any
 
 from xrec_dataset_builder.arguments import Parser
+from xrec_dataset_builder.errors import DataError
+
+from .processes import Processes
 
 PERMUTED = "permuted embeddings"
 PREDICTIONS = "predictions.parquet"
+_EXPLAIN = (
+    "Explain one pair, a file of pairs, or an item for an unseen user. "
+    "Started by torchrun or accelerate launch, the processes share the file's rows."
+)
 
 
 def evaluate_command(argv: Sequence[str]) -> None:
     """Evaluate a model, or a file of predictions, beside its floors.
+
+    Started as several processes, all explain and the main one scores; see `processes`.
 
     Args:
         argv: Arguments after `xrec evaluate`.
@@ -22,6 +31,16 @@ def evaluate_command(argv: Sequence[str]) -> None:
         DataError: If the input cannot be used; the message is one line.
         SystemExit: If the arguments do not fit together, or for `--help`.
     """
+    with Processes() as processes:
+        options = _options(argv)
+        explained = None if options.model is None else _explain(options, processes)
+    if not processes.is_main:
+        return
+    result = _evaluate_file(options) if explained is None else _evaluate_explained(options, *explained)
+    sys.stdout.write(f"{table_text(result)}\nReport: {options.out / 'report.html'}\n")
+
+
+def _options(argv: Sequence[str]) -> argparse.Namespace:
     parser = _parser()
     options = parser.parse_args(argv)
     if (options.model is None) == (options.predictions is None):
@@ -30,13 +49,8 @@ def evaluate_command(argv: Sequence[str]) -> None:
         parser.error("MODEL needs --data, the dataset folder whose test split it explains")
     if options.model is None and options.limit is not None:
         parser.error("--limit goes with MODEL; a file of predictions is scored whole")
-    if options.model is None:
-        result = _evaluate_file(options.predictions, options.out, options.data)
-    else:
-        compared = _named_models(options.compare, parser)
-        how = {"limit": options.limit, "batch_size": options.batch_size}
-        result = _evaluate_model(options.model, options.data, options.out, compared, how)
-    sys.stdout.write(f"{table_text(result)}\nReport: {options.out / 'report.html'}\n")
+    options.compare = _named_models(options.compare, parser)
+    return options
 
 
 def table_text(result: Mapping[str, Any]) -> str:
@@ -71,14 +85,14 @@ def table_text(result: Mapping[str, Any]) -> str:
     return "\n".join([*verdict(result), "", text])
 
 
-def _evaluate_file(predictions: Path, out: Path, data: Path | None) -> dict[str, Any]:
+def _evaluate_file(options: argparse.Namespace) -> dict[str, Any]:
     from .evaluate import evaluate_predictions
     from .files import write_parquet
     from .predictions import read_predictions
 
-    rows = read_predictions(predictions)
-    write_parquet(out / PREDICTIONS, rows)
-    return evaluate_predictions(rows, out, data)
+    rows = read_predictions(options.predictions)
+    write_parquet(options.out / PREDICTIONS, rows)
+    return evaluate_predictions(rows, options.out, options.data)
 
 
 def _named_models(compare: Sequence[str], parser: Parser) -> dict[str, str]:
@@ -89,17 +103,27 @@ def _named_models(compare: Sequence[str], parser: Parser) -> dict[str, str]:
     return {name: model for name, _, model in pairs}
 
 
-def _evaluate_model(model: Path, data: Path, out: Path, compared: Mapping[str, str], how: Mapping[str, Any]) -> dict[str, Any]:
-    from .evaluate import evaluate_predictions
-    from .explain import explain_split
-    from .files import check_folder, write_parquet
+def _explain(options: argparse.Namespace, processes: Processes) -> tuple[Any, dict[str, Any]]:
+    """The model's rows, and by name the texts of what it is compared with."""
+    from .explain import explain_split, hears_graph
+    from .files import check_folder
 
-    check_folder(out)  # before hours of generation
-    rows = explain_split(model, data, **how)
-    systems = {PERMUTED: explain_split(model, data, **how, signal="permuted")["prediction"]}
-    systems |= {name: explain_split(other, data, **how)["prediction"] for name, other in compared.items()}
-    write_parquet(out / PREDICTIONS, rows.with_columns(**systems))
-    return evaluate_predictions(rows, out, data, {name: texts.to_list() for name, texts in systems.items()})
+    check_folder(options.out)  # before hours of generation
+    how = {"limit": options.limit, "batch_size": options.batch_size, "processes": processes}
+    rows = explain_split(options.model, options.data, **how)
+    systems = {}
+    if hears_graph(options.model):
+        systems[PERMUTED] = explain_split(options.model, options.data, **how, signal="permuted")["prediction"]
+    systems |= {name: explain_split(other, options.data, **how)["prediction"] for name, other in options.compare.items()}
+    return rows, systems
+
+
+def _evaluate_explained(options: argparse.Namespace, rows: Any, systems: Mapping[str, Any]) -> dict[str, Any]:
+    from .evaluate import evaluate_predictions
+    from .files import write_parquet
+
+    write_parquet(options.out / PREDICTIONS, rows.with_columns(**systems))
+    return evaluate_predictions(rows, options.out, options.data, {name: texts.to_list() for name, texts in systems.items()})
 
 
 def _positive(text: str) -> int:
@@ -112,7 +136,8 @@ def _positive(text: str) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="xrec evaluate",
-        description="Score explanations beside their floors, with intervals; writes metrics.json and report.html.",
+        description="Score explanations beside their floors, with intervals; writes metrics.json and report.html. "
+        "Started by torchrun or accelerate launch, the processes share the rows.",
     )
     parser.add_argument(
         "model", nargs="?", type=Path, metavar="MODEL", help="model folder; it explains the test split of DATA"
@@ -135,13 +160,24 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def explain_command(argv: Sequence[str]) -> None:
-    """Runs `xrec explain`.
+    """Runs `xrec explain`; of several processes all explain a file of pairs, and the main one does the rest.
 
     Raises:
         DataError: arguments, model or file of pairs cannot be used.
         ValueError: an unknown user or item.
     """
-    parser = Parser("xrec explain", description="Explain one pair, a file of pairs, or an item for an unseen user.")
+    with Processes() as processes:
+        given = _explain_options(argv)
+        if given.pairs is not None:
+            from .explain import explain_file
+
+            count = explain_file(given.model, given.pairs, given.out, given.batch_size, processes)
+    if processes.is_main:
+        sys.stdout.write(f"{_explain_one(given)}\n" if given.pairs is None else f"{count} explanations: {given.out}\n")
+
+
+def _explain_options(argv: Sequence[str]) -> argparse.Namespace:
+    parser = Parser("xrec explain", description=_EXPLAIN)
     parser.add_argument("model", metavar="MODEL", help="model folder or Hub id")
     parser.add_argument("--user", metavar="U", help="id of a user the model knows")
     parser.add_argument("--item", metavar="I", help="id of an item")
@@ -154,15 +190,18 @@ def explain_command(argv: Sequence[str]) -> None:
     many = given.pairs is not None and given.out is not None and given.item is None
     if one == many:
         parser.error("expected --user U --item I, --history I1,I2 --item I, or --pairs FILE --out FILE")
-    from .explain import Explainer, explain_file
+    return given
 
-    if many:
-        count = explain_file(given.model, given.pairs, given.out, given.batch_size)
-        sys.stdout.write(f"{count} explanations: {given.out}\n")
-        return
-    explainer = Explainer(given.model)
+
+def _explain_one(given: argparse.Namespace) -> str:
+    from .explain import Explainer, load_explainer
+
+    explainer = load_explainer(given.model)
     if given.history is None:
-        sys.stdout.write(explainer.pairs([given.user], [given.item])[0] + "\n")
-    else:
-        history = [item for item in given.history.split(",") if item]
-        sys.stdout.write(explainer.histories([history], [given.item])[0] + "\n")
+        return explainer.pairs([given.user], [given.item])[0]
+    if not isinstance(explainer, Explainer):
+        raise DataError(
+            f"{given.model}: expected --user, found --history, which only an XRec model can read; give a known user"
+        )
+    history = [item for item in given.history.split(",") if item]
+    return explainer.histories([history], [given.item])[0]

@@ -1,5 +1,7 @@
 """Explanations from a trained model: pairs, files of pairs, unseen users, whole splits."""
 
+import importlib
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,6 +9,7 @@ from typing import Any
 import polars as pl
 import torch
 from tqdm import tqdm
+from transformers import PreTrainedConfig
 
 from modeling_xrec.modeling_xrec import XRecForCausalLM
 from modeling_xrec.processing_xrec import XRecProcessor
@@ -14,7 +17,13 @@ from modeling_xrec.signals import apply_signal
 from xrec_dataset_builder.errors import DataError
 from xrec_dataset_builder.schema import EXPLANATIONS, DatasetFolder, read_table
 
+from .processes import Processes
+
 SAMPLE_SEED = 0
+BASELINE = "xrec_baselines.explainer:BaselineExplainer"
+EXPLAINERS = dict.fromkeys(("xrec_att2seq", "xrec_nrt", "xrec_peter", "xrec_pepler"), BASELINE)
+"""Who explains with models that are not XRec, by `model_type`: a class made from `(model, batch_size, max_new_tokens)`, with a
+method `pairs(users, items, progress)` as `Explainer`'s. They hear no graph."""
 
 
 class Explainer:
@@ -55,11 +64,18 @@ class Explainer:
         Raises:
             ValueError: an unknown user or item; nothing is generated then.
         """
+        self.lengths(users, items)  # looks all of them up
         rows = [{"user_id": user, "item_id": item} for user, item in zip(users, items, strict=True)]
-        for row in rows:
-            self.processor.user_index(row["user_id"])
-            self.processor.item_index(row["item_id"])
         return self._generate(rows, progress)
+
+    def lengths(self, users: Sequence[str], items: Sequence[str]) -> list[int]:
+        """How long the prompts of known users and items are, in characters of their texts.
+
+        Raises:
+            ValueError: an unknown user or item.
+        """
+        pairs = zip(users, items, strict=True)
+        return [self._prompt_length({"user_id": user, "item_id": item}) for user, item in pairs]
 
     def histories(self, histories: Sequence[Sequence[str]], items: Sequence[str]) -> list[str]:
         """Explanations for users that the model does not know, each given by the items it liked.
@@ -103,11 +119,90 @@ class Explainer:
             pad_token_id=self.processor.tokenizer.pad_token_id,
         )
         new = ids[:, inputs["input_ids"].shape[1] :]
-        return [text.strip() for text in self.processor.tokenizer.batch_decode(new, skip_special_tokens=True)]
+        return self.processor.read_answers(new)
+
+
+def load_explainer(model: Path | str, signal: str = "graph", batch_size: int = 32, max_new_tokens: int = 96) -> Any:
+    """Who explains with a model: `Explainer`, or by `EXPLAINERS` a baseline's own.
+
+    Args:
+        model: model folder or Hub id.
+        signal: as in `Explainer`; a baseline has `graph` only, which to it means nothing.
+        batch_size: pairs generated at a time.
+        max_new_tokens: longest explanation, in tokens.
+
+    Raises:
+        DataError: no model there, or a signal for one that hears none.
+    """
+    model_type = _settings(model).get("model_type")
+    if model_type not in EXPLAINERS:
+        return Explainer(model, signal, batch_size, max_new_tokens)
+    if signal != "graph":
+        raise DataError(
+            f"{model}: expected no signal for a {model_type} model, which hears no graph, found {signal!r}; leave it"
+        )
+    module, name = EXPLAINERS[model_type].split(":")
+    return getattr(importlib.import_module(module), name)(model, batch_size=batch_size, max_new_tokens=max_new_tokens)
+
+
+def hears_graph(model: Path | str) -> bool:
+    """Whether a model's texts can depend on the graph: it is an XRec model, and something is injected into it."""
+    settings = _settings(model)
+    return settings.get("model_type") not in EXPLAINERS and settings.get("injection") != "none"
+
+
+def _settings(model: Path | str) -> dict[str, Any]:
+    """What config.json of a folder or Hub id holds; nothing where there is none, which the explainer then says."""
+    if Path(model).is_dir() and not (Path(model) / "config.json").is_file():
+        return {}
+    try:
+        return PreTrainedConfig.get_config_dict(str(model))[0]
+    except OSError:
+        return {}
+
+
+def explain_rows(
+    explainer: Any, users: Sequence[str], items: Sequence[str], processes: Processes | None = None, batch_size: int = 32
+) -> list[str]:
+    """Explains pairs, by one process or by all of them.
+
+    Rows are put in order of length and cut into the batches that one process would make, and every process takes every
+    `count`-th, so that all have as much to do and each text is the one that a single process would write. Where there are
+    fewer batches than processes, they are cut smaller.
+
+    Args:
+        explainer: from `load_explainer`.
+        users: ids, as many as items.
+        items: ids.
+        processes: those that share the rows, in their block; None for this one alone.
+        batch_size: pairs generated at a time, as the explainer was told.
+
+    Returns:
+        Texts in the order of the rows, in every process.
+    """
+    if processes is None or processes.count == 1:
+        return explainer.pairs(users, items, progress=True)
+    # A baseline's prompts are an id a side, all of one length.
+    lengths = explainer.lengths(users, items) if isinstance(explainer, Explainer) else [0] * len(users)
+    order = sorted(range(len(users)), key=lengths.__getitem__)
+    size = max(min(batch_size, math.ceil(len(order) / processes.count)), 1)
+    batches = [order[start : start + size] for start in range(0, len(order), size)]
+    mine: list[tuple[int, str]] = []
+    for rows in processes.share(batches, "explain", "pair"):
+        texts = explainer.pairs([users[row] for row in rows], [items[row] for row in rows], progress=False)
+        mine += zip(rows, texts, strict=True)
+    found = dict(processes.gather(mine))
+    return [found[row] for row in range(len(users))]
 
 
 def explain_split(
-    model: Path | str, data: Path, split: str = "test", limit: int | None = None, batch_size: int = 32, signal: str = "graph"
+    model: Path | str,
+    data: Path,
+    split: str = "test",
+    limit: int | None = None,
+    batch_size: int = 32,
+    signal: str = "graph",
+    processes: Processes | None = None,
 ) -> pl.DataFrame:
     """Explains every pair of a split.
 
@@ -118,22 +213,24 @@ def explain_split(
         limit: that many rows, drawn by a fixed seed; None for all.
         batch_size: pairs generated at a time.
         signal: condition of the tables at test time.
+        processes: those that share the rows; None for this one alone.
 
     Returns:
-        `user_id, item_id, prediction, reference`, in the dataset's order.
+        `user_id, item_id, prediction, reference`, in the dataset's order; in every process.
     """
     rows = read_table(DatasetFolder(data).explanations(split), EXPLANATIONS)
     if limit is not None and limit < rows.height:
         rows = rows.with_row_index("row").sample(limit, seed=SAMPLE_SEED).sort("row").drop("row")
     if rows.is_empty():
         raise DataError(f"{data}: expected explanations in split {split}, found none; build with other splits or filters")
-    texts = Explainer(model, signal, batch_size).pairs(rows["user_id"].to_list(), rows["item_id"].to_list(), progress=True)
+    users, items = rows["user_id"].to_list(), rows["item_id"].to_list()
+    texts = explain_rows(load_explainer(model, signal, batch_size), users, items, processes, batch_size)
     return rows.select("user_id", "item_id", reference="explanation").with_columns(
         prediction=pl.Series(texts, dtype=pl.String)
     )
 
 
-def explain_file(model: str, pairs: Path, out: Path, batch_size: int = 32) -> int:
+def explain_file(model: str, pairs: Path, out: Path, batch_size: int = 32, processes: Processes | None = None) -> int:
     """Explains a file of pairs.
 
     Args:
@@ -141,6 +238,7 @@ def explain_file(model: str, pairs: Path, out: Path, batch_size: int = 32) -> in
         pairs: Parquet, CSV or JSONL with `user_id` and `item_id`.
         out: Parquet file to write: `user_id, item_id, explanation`, in the order of `pairs`.
         batch_size: pairs generated at a time.
+        processes: those that share the rows, of which the main one writes; None for this one alone.
 
     Returns:
         How many pairs were explained.
@@ -163,9 +261,10 @@ def explain_file(model: str, pairs: Path, out: Path, batch_size: int = 32) -> in
         if name not in table.columns:
             raise DataError(f"{pairs}: expected columns user_id and item_id, found {', '.join(table.columns)}; rename")
     table = table.select(pl.col("user_id", "item_id").cast(pl.String))
-    texts = Explainer(model, batch_size=batch_size).pairs(
-        table["user_id"].to_list(), table["item_id"].to_list(), progress=True
-    )
+    users, items = table["user_id"].to_list(), table["item_id"].to_list()
+    texts = explain_rows(load_explainer(model, batch_size=batch_size), users, items, processes, batch_size)
+    if processes is not None and not processes.is_main:
+        return table.height
     out.parent.mkdir(parents=True, exist_ok=True)
     table.with_columns(explanation=pl.Series(texts, dtype=pl.String)).write_parquet(out)
     return table.height

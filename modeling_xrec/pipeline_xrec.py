@@ -209,7 +209,7 @@ class RecommendationExplanationPipeline(Pipeline):
             As in `__call__`.
         """
         rest = dict(outputs["row"])
-        texts = [text.strip() for text in self.tokenizer.batch_decode(rest.pop("answers"), skip_special_tokens=True)]
+        texts = self.processor.read_answers(rest.pop("answers"))
         return {"explanation": texts if len(texts) > 1 else texts[0], **rest}
 
     def save_pretrained(self, save_directory: Any, **kwargs: Any) -> None:

@@ -34,7 +34,7 @@ class BackboneTexts(Dataset):
         self.examples = []
         for row in explanations.select("title", "user_profile", "item_profile", "explanation").iter_rows():
             ids = processor.example(*row)["input_ids"]
-            if rng.random() < keyword_share:
+            if processor.markers_per_side and rng.random() < keyword_share:
                 words = [word for word in _words(row[-1]) if word not in common]
                 rng.shuffle(words)
                 marker = rng.choice([processor.user_token_id, processor.item_token_id])

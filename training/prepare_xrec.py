@@ -12,6 +12,7 @@ from modeling_xrec.configuration_xrec import XRecConfig
 from modeling_xrec.lightgcn import LightGCN
 from modeling_xrec.modeling_xrec import XRecForCausalLM
 from modeling_xrec.processing_xrec import USER_MARKER, XRecProcessor
+from modeling_xrec.reference_prompt import add_explain_row
 from modeling_xrec.signals import constant_tables
 from xrec_dataset_builder.errors import DataError
 
@@ -122,5 +123,7 @@ def build_model(backbone: str, recipe: Recipe, processor: XRecProcessor, lightgc
         **({} if is_hub_id else {"base_model_name_or_path": None}),
         **recipe.config,
     )
+    if processor.explain_token_id is not None:
+        add_explain_row(model, processor.explain_token_id)
     model.set_tables(lightgcn)
     return model

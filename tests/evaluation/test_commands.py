@@ -24,12 +24,13 @@ def test_predictions_file(predictions, data, tmp_path, capsys):
 def test_model_is_compared_with_permuted_embeddings_and_other_models(predictions, data, tmp_path, monkeypatch, capsys):
     calls = []
 
-    def explain_split(model, data, split="test", limit=None, batch_size=32, signal="graph"):
+    def explain_split(model, data, split="test", limit=None, batch_size=32, signal="graph", processes=None):
         calls.append((str(model), split, limit, batch_size, signal))
         rows = predictions.head(limit)
         return rows if str(model) == "model" and signal == "graph" else rows.with_columns(prediction=pl.lit("nothing"))
 
     monkeypatch.setattr("xrec_evaluation.explain.explain_split", explain_split)
+    monkeypatch.setattr("xrec_evaluation.explain.hears_graph", lambda model: str(model) == "model")
     out = tmp_path / "out"
     sizes = ["--limit", "4", "--batch-size", "2"]
     evaluate_command(["model", "--data", str(data), "--out", str(out), *sizes, "--compare", "no signal=other"])
@@ -44,6 +45,8 @@ def test_model_is_compared_with_permuted_embeddings_and_other_models(predictions
     assert "Permuted embeddings" in capsys.readouterr().out
     saved = pl.read_parquet(out / "predictions.parquet")
     assert saved.columns == ["user_id", "item_id", "prediction", "reference", "permuted embeddings", "no signal"]
+    evaluate_command(["other", "--data", str(data), "--out", str(tmp_path / "deaf"), *sizes])
+    assert "permuted embeddings" not in json.loads((tmp_path / "deaf" / "metrics.json").read_text())["systems"]
 
 
 @pytest.mark.parametrize(

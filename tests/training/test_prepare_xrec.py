@@ -9,6 +9,7 @@ from transformers import AutoModelForCausalLM, AutoProcessor, LlamaConfig, Llama
 from modeling_xrec import XRecForCausalLM, XRecProcessor
 from xrec_dataset_builder.errors import DataError
 from xrec_training.finetune import train
+from xrec_training.recipe import read_recipe
 from xrec_training.tables import read_explanations
 from xrec_training.trainer import XRecTrainer
 
@@ -142,3 +143,21 @@ def test_a_quantised_backbone_trains_and_resumes(start, monkeypatch, tiny_data, 
     assert model.language_model.model.layers[0].mlp.up_proj.weight.element_size() == 1
     assert model.user_adapter.gate_weight.abs().sum() > 0
     assert logits(model, processor, tiny_data).isfinite().all()
+
+
+def test_the_papers_prompt_trains_on_a_backbone_that_lacks_its_third_marker(start, tmp_path_factory):
+    """As Llama-2 does; the row that it gets stays with the run."""
+    folder = tmp_path_factory.mktemp("plain")
+    tokenizer = byte_tokenizer()
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **sizes)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    paper = read_recipe("paper")
+    how = {"prompt_style": "reference", "prompt": paper.prompt, "max_profile_tokens": paper.max_profile_tokens}
+    run = start(backbone=str(folder), **how, max_steps=2)
+    model, processor = XRecForCausalLM.from_pretrained(run), XRecProcessor.from_pretrained(run)
+    assert model.get_input_embeddings().weight.shape[0] == processor.explain_token_id + 1
+    example = processor.example("A title", "likes tea", "serves tea", "It is quiet.")
+    labels = [label for label in example["labels"] if label != -100]
+    assert labels[0] == processor.explain_token_id
+    assert processor.tokenizer.decode(labels[1:]).strip() == "It is quiet.[/INST]"
