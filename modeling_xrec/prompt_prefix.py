@@ -127,7 +127,7 @@ def is_padded_on_the_right(attention_mask: torch.Tensor) -> bool:
         attention_mask: `(batch, length)`.
     """
     mask = attention_mask.bool()
-    return mask.dim() == 2 and bool((mask[:, 0].all() & (mask[:, :-1] >= mask[:, 1:]).all()).item())
+    return mask.dim() == 2 and bool((mask[:, :-1] >= mask[:, 1:]).all())
 
 
 __all__ = ["PromptPrefix", "can_stand_apart", "is_padded_on_the_right", "prefix_cache"]

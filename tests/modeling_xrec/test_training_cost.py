@@ -268,6 +268,14 @@ def test_a_kept_prefix_follows_what_it_was_made_of(precise):
     check_equal(found, wanted, rtol=1e-4, atol=1e-6)
 
 
+def test_a_kept_prefix_keeps_no_graph(precise):
+    model, kept = precise("llama"), PromptPrefix()
+    model.enable_input_require_grads()
+    wanted = trained(model, ragged(), plainly=True)
+    for _ in range(2):
+        check_equal(trained(model, ragged(), skip_logits=True, prompt_prefix=kept), wanted)
+
+
 def test_lora_trains_early_tokens_too(precise):
     model = precise("llama-grouped")
     tuned = get_peft_model(model, LoraConfig(target_modules=["k_proj", "down_proj"], modules_to_save=["user_adapter"]))
