@@ -113,7 +113,7 @@ def build_trainer(prepared: Prepared, arguments: TrainingArguments, recipe: Reci
     ids = catalogue.users["user_id"].to_list(), catalogue.items["item_id"].to_list()
     fresh = recipe.signal == "random-fresh"
     with _readable_errors():
-        return XRecTrainer(
+        trainer = XRecTrainer(
             prepared.model,
             arguments,
             train_dataset=prepared.datasets["train"],
@@ -123,6 +123,9 @@ def build_trainer(prepared: Prepared, arguments: TrainingArguments, recipe: Reci
             ids=ids,
             fresh_signal=fresh,
         )
+    for callback in prepared.callbacks:
+        trainer.add_callback(callback)
+    return trainer
 
 
 @contextmanager
