@@ -66,7 +66,8 @@ def test_labels_cover_the_answer_and_padding_carries_none(tiny_run, tiny_data):
     assert batch["user_ids"].shape == batch["item_ids"].shape == (4,)
 
 
-def test_inputs_that_cannot_be_used_leave_nothing_behind(tiny_data, tiny_graph, recipe_of, tmp_path):
+def test_inputs_that_cannot_be_used_leave_nothing_behind(tiny_data, tiny_graph, recipe_of, tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # else the Hub is waited for
     with pytest.raises(DataError, match=r"expected collaborative.safetensors, found none"):
         train(tiny_data, tmp_path, tmp_path / "run", recipe_of())
     with pytest.raises(DataError, match=r"found 'no/such-backbone', which does not load"):

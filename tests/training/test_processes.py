@@ -51,7 +51,7 @@ def job_of(folder: Path, tiny_run, tiny_data, tiny_graph, recipe, resume=False) 
     return path
 
 
-@pytest.mark.parametrize("engine", ["ddp", "fsdp2"])
+@pytest.mark.parametrize("engine", ["ddp", pytest.param("fsdp2", marks=pytest.mark.slow)])
 def test_two_processes_train_as_one(engine, one_process, tiny_run, tiny_data, tiny_graph, tmp_path):
     torchrun(job_of(tmp_path, tiny_run, tiny_data, tiny_graph, FSDP if engine == "fsdp2" else {}))
     weights, log = result(tmp_path / "run")
