@@ -12,8 +12,8 @@ Two ways of training keep what the language model knows from being spoilt by vec
   or a perceptron on [u; i] (`mlp`), so that the vectors learn from ratings too.
 
 Departures: any decoder serves, where the paper has GPT-2; the first stage lasts `prompt_epochs` epochs, where the paper's
-lasts until validation gets no better, so that a killed run goes on as it would have (the optimizer starts anew with the second stage
-in both); <s> is the backbone's own beginning (or, lacking one, end) of sequence and is no label.
+lasts until validation gets no better, so that a killed run goes on as it would have (the optimizer starts anew with the
+second stage in both); <s> is the backbone's own beginning (or, lacking one, end) of sequence and is no label.
 """
 
 import copy
@@ -107,8 +107,8 @@ class Pepler(BaselineModel):
             implementation = language_model.config._attn_implementation
             if implementation is None:
                 raise ValueError(
-                    "expected a backbone that knows its attention, found None, under which every token would see the next; give "
-                    "PeplerConfig a copy of the backbone's configuration, or none."
+                    "expected a backbone that knows its attention, found None, under which every token would see the next; "
+                    "give PeplerConfig a copy of the backbone's configuration, or none."
                 )
             config.text_config = language_model.config
             config._attn_implementation = implementation

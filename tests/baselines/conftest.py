@@ -3,6 +3,7 @@
 import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+
 from xrec_baselines.att2seq import Att2Seq, Att2SeqConfig
 from xrec_baselines.nrt import Nrt, NrtConfig
 from xrec_baselines.pepler import Pepler, PeplerConfig

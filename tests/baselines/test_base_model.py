@@ -4,6 +4,7 @@ import pytest
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from transformers import Trainer, TrainingArguments
+
 from xrec_baselines.base_model import rating_level, rating_loss
 from xrec_baselines.explainer import MODELS
 

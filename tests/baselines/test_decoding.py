@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+
 from xrec_baselines.decoding import decode
 
 PAD, START, END, SIZE = 0, 1, 2, 6

@@ -5,8 +5,8 @@ from collections import Counter
 
 import pytest
 from transformers import AutoTokenizer
-from xrec_baselines.explainer import BaselineExplainer
 
+from xrec_baselines.explainer import BaselineExplainer
 from xrec_training.finetune import train
 from xrec_training.recipe import read_recipe
 from xrec_training.tables import read_explanations

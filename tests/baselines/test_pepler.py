@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from transformers import EarlyStoppingCallback, Trainer, TrainingArguments
+
 from xrec_baselines.pepler import Pepler, PeplerConfig, SequentialTuning
 
 

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from huggingface_hub.errors import StrictDataclassError
+
 from xrec_baselines.peter import Peter, PeterConfig, peter_mask
 
 

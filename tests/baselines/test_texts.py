@@ -6,8 +6,8 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from xrec_baselines.texts import BaselineCollator, BaselineTexts, Ratings
 
+from xrec_baselines.texts import BaselineCollator, BaselineTexts, Ratings
 from xrec_dataset_builder.errors import DataError
 from xrec_dataset_builder.schema import INTERACTIONS, DatasetFolder, read_table, write_table
 from xrec_training.model_table import MODELS, find
