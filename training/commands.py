@@ -76,6 +76,7 @@ def train_command(argv: Sequence[str]) -> None:
     parser = Parser(
         "xrec train",
         description="Train the adapters of an XRec model around a frozen backbone, or a baseline on the same rows.",
+        allow_abbrev=False,  # --seed is a field of the recipe, not --seeds
         epilog="Any field of the recipe, of the model's configuration or of transformers.TrainingArguments can be overridden: "
         f"--injection input --learning_rate 1e-3 --signal zero. Models: {models}.",
     )

@@ -82,3 +82,10 @@ def test_debug_shows_the_traceback(tmp_path):
 def test_an_unknown_command_is_named(capsys):
     assert main(["explane"]) == 2
     assert "found 'explane'" in capsys.readouterr().err
+
+
+def test_a_recipes_seed_is_not_taken_for_seeds(monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr("xrec_training.finetune.train", lambda data, graph, out, recipe, resume: asked.append(recipe))
+    assert main(["train", "data", "--graph", "graph", "--out", str(tmp_path / "run"), "--seed", "3"]) == 0
+    assert asked[0].trainer["seed"] == 3
