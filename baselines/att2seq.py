@@ -14,7 +14,8 @@ EACL 2017, https://aclanthology.org/E17-1059. The attributes are user, item and 
 Departures: tokens are byte-level pairs of the training explanations instead of the most frequent words, so nothing is unknown
 and the text reads naturally. The paper gives the rating of the review that it writes, which nobody knows of a pair that is to
 be explained; here a pair without a known rating, and every pair in validation and generation, has its user's mean training
-rating, rounded to a level (the mean of all where the user has none). Where no rating is known at all, the attributes are two.
+rating (that of all where the user has none), rounded to a level that some training text has, so that no row of the table is
+used untrained. Where no rating is known at all, the attributes are two.
 """
 
 import dataclasses
@@ -180,7 +181,21 @@ def prepare(inputs: Inputs) -> Prepared:
     derived = derived_fields(inputs, tokenizer, ratings) | {"vocab_size": len(tokenizer)}
     model = Att2Seq(configured(Att2SeqConfig, inputs.recipe.config, derived))
     if model.config.knows_ratings:
-        model.usual_level.copy_(rating_level(torch.from_numpy(ratings.usual(inputs.catalogue)), model.config))
+        model.usual_level.copy_(usual_levels(ratings, inputs, model.config))
     # Validation is to measure what generation does, which knows no rating of the pair.
     unseen = {split: table if split == "train" else table.clear() for split, table in ratings.tables.items()}
     return assemble(model, tokenizer, inputs, dataclasses.replace(ratings, tables=unseen))
+
+
+def usual_levels(ratings: Ratings, inputs: Inputs, config: Att2SeqConfig) -> torch.Tensor:
+    """Of the levels that training texts have, the nearest to every user's mean training rating, `(users,)`."""
+    given = torch.from_numpy(ratings.of("train", inputs.explanations["train"]))
+    given = given[torch.isfinite(given)]
+    if not len(given):  # then every text has its user's usual level, and none is untrained
+        given = torch.tensor([config.min_rating, config.max_rating])
+    levels = rating_level(given, config).unique()
+    width = (config.max_rating - config.min_rating) / max(config.rating_levels - 1, 1)  # type: ignore[operator]
+    values = config.min_rating + levels * width
+    means = torch.from_numpy(ratings.usual(inputs.catalogue))
+    nearest: torch.Tensor = levels[(means[:, None] - values).abs().argmin(dim=1)]
+    return nearest

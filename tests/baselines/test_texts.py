@@ -112,6 +112,18 @@ def test_att2seq_is_validated_as_it_writes_without_the_pairs_rating(tiny_data, t
     assert all(np.isfinite(example["rating"]) for example in model.datasets["train"].examples)
 
 
+def test_att2seq_writes_by_levels_that_it_has_learned(tiny_data, tmp_path):
+    model = prepared("att2seq", tiny_data, tmp_path)
+    trained = {example["rating"] for example in model.datasets["train"].examples}
+    assert trained == {4.0, 5.0}  # of five levels between these, the first and the last
+    table = read_table(DatasetFolder(tiny_data).interactions("train"), INTERACTIONS)
+    for row, user in enumerate(Catalogue.read(tiny_data).users["user_id"]):
+        of_user = table.filter(pl.col("user_id") == user)["rating"]
+        mean = of_user.mean() if len(of_user) else table["rating"].mean()
+        assert model.model.usual_level[row] == (4 if mean > 4.5 else 0) or mean == 4.5
+    assert len(model.model.usual_level.unique()) == 2
+
+
 def test_the_usual_rating_is_the_users_mean_of_training(tiny_data, tmp_path):
     first = Catalogue.read(tiny_data).users["user_id"][0]
     data = copied(
