@@ -11,9 +11,10 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.utils import ModelOutput
 
+from modeling_xrec.processing_xrec import IGNORED_LABEL
+
 from .decoding import State, decode
 
-IGNORED_LABEL = -100
 DERIVED = {
     "num_users", "num_items", "pad_token_id", "bos_token_id", "eos_token_id", "min_rating", "max_rating",
     "tie_word_embeddings", "text_config",

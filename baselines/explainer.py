@@ -10,6 +10,7 @@ from tqdm import tqdm
 from transformers import AutoTokenizer, PreTrainedConfig
 from transformers.utils import cached_file
 
+from modeling_xrec.catalogue_arguments import row_of
 from xrec_training.graph_folder import CATALOGUE_FILE
 
 from .att2seq import Att2Seq
@@ -44,8 +45,8 @@ class BaselineExplainer:
             if found not in MODELS:
                 raise ValueError(f"{model}: expected a model of type {', '.join(MODELS)}, found {found!r}; {advice}.")
             catalogue = pl.read_parquet(str(cached_file(place, CATALOGUE_FILE)))
-            self.tokenizer: Any = AutoTokenizer.from_pretrained(place)
             self.model = MODELS[found].from_pretrained(place).eval()
+            self.tokenizer: Any = AutoTokenizer.from_pretrained(place, config=self.model.config)
         except OSError as error:
             reason = str(error).splitlines()[0]
             raise ValueError(f"{model}: expected a baseline's model folder, found none ({reason}); {advice}.") from error
@@ -68,7 +69,10 @@ class BaselineExplainer:
         Raises:
             ValueError: an unknown user or item; nothing is written then.
         """
-        rows = [(self._row("user", user), self._row("item", item)) for user, item in zip(users, items, strict=True)]
+        found = [
+            [row_of(s, key, self.rows[s], histories=False) for key in ids] for s, ids in (("user", users), ("item", items))
+        ]
+        rows = list(zip(*found, strict=True))
         texts: list[str] = []
         with tqdm(total=len(rows), desc="explain", unit="pair", disable=not progress) as bar:
             for start in range(0, len(rows), self.batch_size):
@@ -77,14 +81,3 @@ class BaselineExplainer:
                 texts += [text.strip() for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)]
                 bar.update(len(part))
         return texts
-
-    def _row(self, side: str, key: str) -> int:
-        known = self.rows[side]
-        if not isinstance(key, str):
-            raise ValueError(f"expected {side} ids as text, found {key!r} ({type(key).__name__}); use str() as in the data.")
-        if key not in known:
-            some = f"such as {next(iter(known))!r}" if known else "none are stored in this folder"
-            raise ValueError(
-                f"unknown {side} {key!r}: expected one of the model's {len(known)} {side}s ({some}); use one of these."
-            )
-        return known[key]

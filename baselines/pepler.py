@@ -213,7 +213,8 @@ class Pepler(BaselineModel):
         prompts = self.prompts(user_ids, item_ids)
         embedded = torch.cat([prompts, self.get_input_embeddings()(start).to(prompts.dtype)], dim=1)
         settings = GenerationConfig(
-            max_new_tokens=max_new_tokens, num_beams=num_beams, do_sample=False, use_cache=use_cache, length_penalty=0.0,
+            max_new_tokens=max_new_tokens, num_beams=num_beams, do_sample=False, use_cache=use_cache,
+            length_penalty=0.0 if num_beams > 1 else None,
             eos_token_id=config.eos_token_id, pad_token_id=config.pad_token_id, bos_token_id=config.bos_token_id,
         )  # fmt: skip
         self.eval()

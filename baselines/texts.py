@@ -12,14 +12,15 @@ from huggingface_hub.errors import StrictDataclassError
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
+from modeling_xrec.processing_xrec import IGNORED_LABEL
 from xrec_dataset_builder.errors import DataError
 from xrec_dataset_builder.schema import INTERACTIONS, DatasetFolder, read_table
-from xrec_training.graph_folder import CATALOGUE_FILE
+from xrec_training.graph_folder import write_ids
 from xrec_training.prepared import Inputs, Prepared
 from xrec_training.scratch_backbone import train_tokenizer
 from xrec_training.tables import Catalogue
 
-from .base_model import IGNORED_LABEL, BaselineConfig, BaselineModel
+from .base_model import BaselineConfig, BaselineModel
 
 
 class BaselineTexts(Dataset):
@@ -179,7 +180,12 @@ def assemble(
         inputs: what it was made from.
         ratings: of the pairs.
         callbacks: what has to happen during training.
+
+    Raises:
+        DataError: the recipe has a condition of the graph's signal, which would change nothing.
     """
+    if inputs.recipe.signal != "graph":
+        raise DataError(f"expected no signal for a model that hears no graph, found {inputs.recipe.signal!r}; leave it out")
     config: Any = model.config
     datasets: dict[str, Dataset] = {
         split: BaselineTexts(tokenizer, config, table, inputs.catalogue.rows(table), ratings.of(split, table))
@@ -197,8 +203,6 @@ def _saver(
     def save(model: Any, folder: Path, state_dict: dict[str, torch.Tensor] | None) -> None:
         model.save_pretrained(folder, state_dict=state_dict)
         tokenizer.save_pretrained(folder)
-        sides = {"user": catalogue.users["user_id"], "item": catalogue.items["item_id"]}
-        ids = [pl.DataFrame({"id": ids}).with_columns(side=pl.lit(side)) for side, ids in sides.items()]
-        pl.concat(ids).write_parquet(folder / CATALOGUE_FILE)
+        write_ids(catalogue, folder)
 
     return save

@@ -26,13 +26,14 @@ def index_rows(side: str, rows: list[dict[str, str]]) -> dict[str, int]:
     return index
 
 
-def row_of(side: str, key: Any, index: dict[str, int]) -> int:
+def row_of(side: str, key: Any, index: dict[str, int], histories: bool = True) -> int:
     """Row number of one id.
 
     Args:
         side: `user` or `item`.
         key: the id as the caller gives it.
         index: as from `index_rows`.
+        histories: whether a user may be given by a history instead, as the error then advises.
 
     Raises:
         ValueError: an id that is no text, or that the index does not hold.
@@ -41,7 +42,7 @@ def row_of(side: str, key: Any, index: dict[str, int]) -> int:
         raise ValueError(f"expected {side} ids as text, found {key!r} ({type(key).__name__}); use str() as in the data.")
     if key not in index:
         some = f"such as {next(iter(index))!r}" if index else "none are stored in this folder"
-        remedy = "give a history instead" if side == "user" else "use an item of the catalogue"
+        remedy = "give a history instead" if side == "user" and histories else f"use one of these {side}s"
         raise ValueError(f"unknown {side} {key!r}: expected one of the model's {len(index)} {side}s ({some}); {remedy}.")
     return index[key]
 

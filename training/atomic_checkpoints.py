@@ -20,12 +20,10 @@ def newest_checkpoint(folder: Path) -> Path | None:
     return max(found)[1] if found else None
 
 
-def clear_staging(folder: Path) -> Path:
-    """An absent folder inside `folder` to write a checkpoint to; what a killed process left there is removed."""
-    staging = folder / STAGING
-    if staging.exists():
-        shutil.rmtree(staging)
-    return staging
+def clear_staging(folder: Path) -> None:
+    """Removes what a killed process left in the place where checkpoints are written."""
+    if (folder / STAGING).exists():
+        shutil.rmtree(folder / STAGING)
 
 
 def put_in_place(written: Path, place: Path) -> None:

@@ -168,13 +168,14 @@ def _identity(
     return {
         "recipe": _hash(json.dumps(asdict(recipe), sort_keys=True, default=str)),
         "data": _hash(catalogue.fingerprint(), *(table.write_json() for table in explanations.values())),
-        "graph": None if graph is None else _hash(*(path.read_bytes() for path in table_files(graph))),
+        "graph": None if graph is None else _hash(*(_digest(path) for path in table_files(graph))),
     }
 
 
-def _hash(*parts: str | bytes) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part.encode() if isinstance(part, str) else part)
-        digest.update(b"\0")
-    return digest.hexdigest()
+def _hash(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -32,6 +32,11 @@ def write_graph(model: LightGCN, out: Path, catalogue: Catalogue, max_shard_size
     about: dict[str, Any] = {"catalogue": catalogue.fingerprint(), "layer_weights": model.layer_weights}
     about["length_exponent"] = model.length_exponent
     (out / ABOUT_FILE).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+    write_ids(catalogue, out)
+
+
+def write_ids(catalogue: Catalogue, out: Path) -> None:
+    """Writes `catalogue.parquet`: `id` and `side` of every row, users first."""
     sides = ((catalogue.users["user_id"], "user"), (catalogue.items["item_id"], "item"))
     ids = pl.concat([pl.DataFrame({"id": ids}).with_columns(side=pl.lit(side)) for ids, side in sides])
     ids.write_parquet(out / CATALOGUE_FILE)

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from transformers import AutoTokenizer, PreTrainedModel, set_seed
+from transformers import AutoTokenizer, PreTrainedModel, TrainingArguments, set_seed
 
 from modeling_xrec.configuration_xrec import XRecConfig
 from modeling_xrec.lightgcn import LightGCN
@@ -24,8 +24,6 @@ from .recipe import SCRATCH, Recipe
 from .scratch_backbone import ScratchOptions, scratch_backbone
 from .tables import Catalogue
 
-DEFAULT_SEED = 42
-"""Of `transformers.TrainingArguments`."""
 # Fields of XRecConfig that a run derives from its inputs.
 _DERIVED = {"text_config", "num_users", "num_items", "user_token_id", "item_token_id", "collaborative_dim", "layer_weights",
             "length_exponent", "base_model_name_or_path", "base_model_revision", "tie_word_embeddings",
@@ -49,9 +47,8 @@ def prepare(inputs: Inputs) -> Prepared:
     Raises:
         DataError: a backbone that does not load, or settings that do not go together.
     """
-    recipe, lightgcn = inputs.recipe, inputs.lightgcn
-    if lightgcn is None:
-        raise DataError(f"expected --graph for model {recipe.model!r}, found none; give the folder that `xrec encode` left")
+    recipe: Recipe = inputs.recipe
+    lightgcn: Any = inputs.lightgcn
     backbone = recipe.backbone
     if backbone == SCRATCH:
         if dist.is_available() and dist.is_initialized() and not inputs.backbone_place.is_dir():
@@ -61,11 +58,13 @@ def prepare(inputs: Inputs) -> Prepared:
             )
         options, prompt = ScratchOptions(**recipe.scratch), recipe.prompt_settings()
         backbone = str(scratch_backbone(inputs.explanations["train"], inputs.backbone_place, options, prompt))
-    set_seed(recipe.trainer.get("seed", DEFAULT_SEED))  # whether or not a backbone was trained just now
+    set_seed(recipe.trainer.get("seed", TrainingArguments.seed))  # whether or not a backbone was trained just now
     if recipe.model == "soft-prompt":
         lightgcn.load_state_dict(constant_tables(dict(lightgcn.state_dict())))
     if recipe.model == "prompt" or recipe.signal == "none":
         recipe = dataclasses.replace(recipe, config={**recipe.config, "injection": "none"})
+    if recipe.lora and recipe.config.get("injection") == "none":
+        raise DataError("section `lora` needs an injection, found 'none', which trains nothing; leave one of them out")
     processor = build_processor(backbone, recipe, inputs.catalogue)
     model: Any = build_model(backbone, recipe, processor, lightgcn)
     if recipe.config.get("injection") == "none":

@@ -25,7 +25,7 @@ from modeling_xrec.prompt_prefix import PromptPrefix
 from modeling_xrec.signals import fresh_embeddings
 from xrec_dataset_builder.errors import DataError
 
-from .atomic_checkpoints import clear_staging, newest_checkpoint, put_in_place
+from .atomic_checkpoints import STAGING, clear_staging, newest_checkpoint, put_in_place
 from .finite_guard import FiniteGuard
 from .running_loss import RunningLoss
 from .validation_loss import ValidationLoss
@@ -59,9 +59,10 @@ class XRecTrainer(Trainer):
         self._length_sampler: LengthGroupedSampler | None = None
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
-        """As `Trainer.train`; the loss of a resumed run goes on where it was."""
+        """As `Trainer.train`; the loss of a resumed run goes on where it was. True means the newest checkpoint, if any."""
         if resume_from_checkpoint is True:
-            resume_from_checkpoint = str(newest_checkpoint(Path(self.args.output_dir)))
+            newest = newest_checkpoint(Path(self.args.output_dir))
+            resume_from_checkpoint = None if newest is None else str(newest)
         if resume_from_checkpoint:
             self.running_loss.read(Path(resume_from_checkpoint))
         return super().train(resume_from_checkpoint, *args, **kwargs)
@@ -69,7 +70,7 @@ class XRecTrainer(Trainer):
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """As `Trainer.compute_loss`, without logits that no label looks at; draws the embeddings of `random-fresh`."""
         inputs = dict(inputs)
-        if self._is_xrec and self.label_smoother is None:
+        if self._is_xrec and not (self.label_smoother or self.compute_loss_func or self.compute_metrics):
             inputs |= {"skip_logits": True, "prompt_prefix": self._prompt_prefix}
         if self.fresh_signal:
             tables = self.accelerator.unwrap_model(self.model).lightgcn
@@ -150,7 +151,7 @@ class XRecTrainer(Trainer):
         if self.args.should_save:
             clear_staging(run)
         self.accelerator.wait_for_everyone()
-        self._staging = run / ".saving"
+        self._staging = run / STAGING
         try:
             self._write_checkpoint(model, trial, self._staging / name, run / name)
         except (OSError, SafetensorError, RuntimeError) as error:
@@ -159,7 +160,7 @@ class XRecTrainer(Trainer):
         finally:
             self._staging = None
         if self.args.push_to_hub:
-            super()._push_from_checkpoint(str(run / name))
+            self._push_from_checkpoint(str(run / name))
         if self.args.should_save:
             limit, best = self.args.save_total_limit, self.state.best_model_checkpoint
             rotate_checkpoints(output_dir=str(run), save_total_limit=limit, best_model_checkpoint=best)
@@ -177,13 +178,15 @@ class XRecTrainer(Trainer):
         self.accelerator.wait_for_everyone()
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
-        """Waits until the checkpoint is in its place."""
+        """As in `Trainer`, once the checkpoint is in its place."""
+        if self._staging is None:
+            super()._push_from_checkpoint(checkpoint_folder)
 
     def _no_room(self, run: Path, error: Exception) -> DataError:
         kept, free = newest_checkpoint(run), shutil.disk_usage(run).free
         last = "there is no earlier one" if kept is None else f"{kept.name} is whole"
         return DataError(
             f"{run}: expected to save the checkpoint of step {self.state.global_step}, found "
-            f"{' '.join(str(error).split())[:200]} ({free / 1e6:,.0f} MB free); {last}: free some space and run the same "
-            "command with --resume"
+            f"{' '.join(str(error).split())[:200]} ({free / 1e6:,.0f} MB free); {last}: make room, or mend the folder, and "
+            "run the same command with --resume"
         )

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-IGNORED_LABEL = -100
+from modeling_xrec.processing_xrec import IGNORED_LABEL
 
 
 class ValidationLoss:

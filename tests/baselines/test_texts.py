@@ -193,6 +193,7 @@ def test_pepler_has_two_stages_unless_ratings_regularise(tiny_data, tmp_path):
         ("nrt", {"rating_layers": "four"}, r"settings that NrtConfig takes, found: .*rating_layers"),
         ("peter", {"dropout": 1.5}, r"found: ValueError: PeterConfig.dropout=1.5 is out of range"),
         ("pepler", {"backbone": "tests"}, r"found 'tests', which does not load"),
+        ("peter", {"signal": "zero"}, r"expected no signal for a model that hears no graph, found 'zero'"),
         ("pepler", {"quantization": "4bit"}, r"PEPLER trains the whole backbone"),
         ("att2seq", {"hiden_size": 3}, r"did you mean 'hidden_size'"),
     ],

@@ -107,6 +107,7 @@ def test_a_model_with_a_loaded_peft_adapter_is_not_saved_in_part(start, tmp_path
             LORA | {"lora.target_modules": ["no_such"]},
             "expected settings that suit the backbone in section `lora`, found No modules were targeted",
         ),
+        (LORA | {"signal": "none"}, "section `lora` needs an injection, found 'none'"),
         (
             {"quantization": "4bit"},
             "quantization 4bit needs the package 'bitsandbytes', found none; install `xrec\\[quantization\\]`",

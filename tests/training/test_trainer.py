@@ -229,7 +229,8 @@ def test_what_a_dead_process_was_writing_is_never_taken_for_a_checkpoint(tmp_pat
     (tmp_path / "checkpoint-12").write_text("a file")
     assert atomic_checkpoints.newest_checkpoint(tmp_path).name == "checkpoint-10"
     assert atomic_checkpoints.newest_checkpoint(tmp_path / "none") is None
-    staging = atomic_checkpoints.clear_staging(tmp_path)
+    staging = tmp_path / atomic_checkpoints.STAGING
+    atomic_checkpoints.clear_staging(tmp_path)
     assert not staging.exists()
     (staging / "checkpoint-12").mkdir(parents=True)
     (staging / "checkpoint-12" / "file").write_text("new")
