@@ -20,6 +20,7 @@ from xrec_evaluation.explain import explain_split
 from xrec_evaluation.metrics import measure
 from xrec_training.cli import main as xrec
 from xrec_training.finetune import train
+from xrec_training.model_table import MODELS
 from xrec_training.recipe import read_recipe
 
 GRAPH = "graph"
@@ -80,9 +81,10 @@ def texts_of(name: str, seed: int, options: Options, data: Path, graph: Path) ->
     """Texts of one system trained with one seed: `user_id, item_id, prediction, reference`."""
     folder = options.out / "runs" / f"{name.replace(' ', '-')}-{seed}"
     if not folder.is_dir():
-        backbone = options.out / "backbone"
         recipe = read_recipe(None, {"disable_tqdm": True} | SYSTEMS[name] | {"seed": seed})
-        train(data, graph, folder, recipe, resume=True, backbone_place=backbone)
+        # A baseline's own recipe may want another backbone than XRec's.
+        place = options.out / ("backbone" if MODELS[recipe.model].needs_graph else f"backbone-{name}")
+        train(data, graph, folder, recipe, resume=True, backbone_place=place)
     table = folder.with_suffix(f".{options.pairs}.parquet")
     if not table.is_file():
         explain_split(folder, data, limit=options.pairs).write_parquet(table)
