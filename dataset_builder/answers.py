@@ -141,7 +141,7 @@ def stated(text: str, field: str) -> str:
     """
     if len(text) > MOST_CHARACTERS:
         raise Rejected(f"it has more than {MOST_CHARACTERS} characters")
-    text = _THOUGHT.sub("", text).strip()
+    text = without_thought(text)
     if _NOTHING.match(text):
         raise Rejected("it is empty")
     if re.match(r"(?i)<!doctype|<html|<\?xml", text):
@@ -152,6 +152,11 @@ def stated(text: str, field: str) -> str:
     if len(places) > 1 or text[: text.index(places[0])].rstrip().endswith("["):
         raise Rejected("it holds more than one JSON object")
     return _field(_parsed(places[0]), field)
+
+
+def without_thought(text: str) -> str:
+    """An answer without the thought in tags that some models set before it."""
+    return _THOUGHT.sub("", text).strip()
 
 
 def _field(value: Any, field: str) -> str:

@@ -6,6 +6,7 @@ import math
 import os
 import re
 import time
+from collections.abc import Collection, Mapping
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -39,17 +40,22 @@ CODE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 class OpenAITeacher:
     """Asks an endpoint by HTTP, with structured output where it has it.
 
-    An endpoint that refuses a request for one of the fields in `OPTIONAL` is asked without it from then on.
+    An endpoint that refuses a request for one of the fields in `optional` is asked without it from then on. Who asks for more
+    than a text overrides `fields` and `read`.
 
     Args:
         base_url: of the endpoint, as `http://localhost:8000/v1`; OpenAI's own where None.
         concurrency: most connections held open; as many as questions are in flight.
+
+    Attributes:
+        optional: fields that not every endpoint knows, and what stands in for them.
 
     Raises:
         DataError: the client is not installed, the key is missing or malformed, or the address is none.
     """
 
     name = "openai"
+    optional: Mapping[str, str | None] = OPTIONAL
 
     def __init__(self, base_url: str | None = None, concurrency: int = 8) -> None:
         try:
@@ -70,7 +76,7 @@ class OpenAITeacher:
 
         unknown = set(self._unknown)
         while True:
-            fields = self._fields(request, unknown)
+            fields = self.fields(request, unknown)
             try:
                 body = await self._post(fields)
             except openai.APIStatusError as error:
@@ -79,8 +85,8 @@ class OpenAITeacher:
                     raise _failure(error.status_code, error.code, error.response.headers) from None
                 unknown.add(refused)
                 continue
-            answer = _answer(body)
-            self._known |= fields.keys() & OPTIONAL.keys()
+            answer = self.read(body)
+            self._known |= fields.keys() & self.optional.keys()
             for field in sorted(unknown - self._unknown):
                 logger.warning("the endpoint does not know %s; asking without it", field)
             self._unknown |= unknown  # only now: a request without them has been answered
@@ -92,7 +98,13 @@ class OpenAITeacher:
         if client is not None:
             await client.close()
 
-    def _fields(self, request: Request, unknown: set[str]) -> dict[str, Any]:
+    def fields(self, request: Request, unknown: Collection[str]) -> dict[str, Any]:
+        """What is sent.
+
+        Args:
+            request: the question.
+            unknown: names in `optional` that are to be left out.
+        """
         fields: dict[str, Any] = {
             "model": request.model,
             "messages": [{"role": role, "content": content} for role, content in request.messages],
@@ -103,17 +115,27 @@ class OpenAITeacher:
         if request.schema:
             schema = {"name": request.kind, "schema": json.loads(request.schema), "strict": True}
             fields["response_format"] = {"type": "json_schema", "json_schema": schema}
-        for field in unknown & fields.keys():
+        for field in fields.keys() & set(unknown):
             value = fields.pop(field)
-            if (other := OPTIONAL[field]) is not None:
+            if (other := self.optional[field]) is not None:
                 fields[other] = value
         return fields
+
+    def read(self, body: bytes) -> Answer:
+        """What the body of a chat completion says.
+
+        Raises:
+            TeacherBusy: it is none.
+            TeacherError: the model refused.
+            DataError: it is an error that every request would meet.
+        """
+        return _answer(body)
 
     def _refused_field(self, error: "openai.APIStatusError", fields: dict[str, Any]) -> str | None:
         """The optional field that a refusal names; one that was taken before is not the reason, whatever the text says."""
         if error.status_code not in (400, 422):
             return None
-        candidates = [field for field in OPTIONAL if field in fields and field not in self._known]
+        candidates = [field for field in self.optional if field in fields and field not in self._known]
         if error.param in candidates:
             return error.param
         try:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .errors import DataError
 
 if TYPE_CHECKING:
+    from .ask_options import AskOptions
     from .teacher import Teacher
 
 TEACHERS = ("extractive", "openai", "transformers")
@@ -49,14 +50,35 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     model.add_argument("--seed", type=int, metavar="N", help="of sampling and of the choice of reviews (default: 0)")
     model.add_argument("--max-tokens", type=int, metavar="N", help="most tokens of an answer (default: 300)")
     asking = parser.add_argument_group("asking it")
-    asking.add_argument("--concurrency", type=int, metavar="N", help="questions at once; transformers: a batch (default: 8)")
-    asking.add_argument("--requests-per-second", type=float, metavar="R", help="at most (default: no limit)")
-    asking.add_argument("--timeout", type=float, metavar="S", help="of one try, in seconds (default: 120; transformers: none)")
-    asking.add_argument("--price-in", type=float, metavar="P", help="of a million tokens asked, to show the cost")
-    asking.add_argument("--price-out", type=float, metavar="P", help="of a million tokens answered")
+    add_asking_flags(asking)
     asking.add_argument("--limit", type=int, metavar="N", help="ask at most N; the tables wait for the rest")
     add_shard_flags(asking)
     asking.add_argument("--dry-run", action="store_true", help="show requests, tokens and cost, and ask nothing")
+
+
+def add_asking_flags(parser: "argparse.ArgumentParser | argparse._ArgumentGroup") -> None:
+    """Add what says how a model is asked, whatever it is asked for."""
+    parser.add_argument("--concurrency", type=int, metavar="N", help="questions at once; transformers: a batch (default: 8)")
+    parser.add_argument("--requests-per-second", type=float, metavar="R", help="at most (default: no limit)")
+    parser.add_argument("--timeout", type=float, metavar="S", help="of one try, in seconds (default: 120; transformers: none)")
+    parser.add_argument("--price-in", type=float, metavar="P", help="of a million tokens asked, to show the cost")
+    parser.add_argument("--price-out", type=float, metavar="P", help="of a million tokens answered")
+
+
+def asking_options(teacher: str, flags: Mapping[str, Any]) -> "AskOptions":
+    """How a model is to be asked.
+
+    Args:
+        teacher: `openai` or `transformers`, of which the second is given any time.
+        flags: those that are given.
+
+    Raises:
+        DataError: a figure is out of its range.
+    """
+    from .ask_options import AskOptions
+
+    defaults: dict[str, Any] = {"timeout": None} if teacher == "transformers" else {}
+    return AskOptions(**defaults | {field: flags[flag] for flag, field in _ASKING.items() if flag in flags})
 
 
 def add_shard_flags(parser: "argparse.ArgumentParser | argparse._ArgumentGroup") -> None:
@@ -89,15 +111,13 @@ def distill_as_told(data: Path, teacher: str, flags: Mapping[str, Any]) -> None:
         limits = {flag: flags[flag] for flag in _EXTRACTIVE if flag in flags}
         distill(data, quoting=QuoteOptions(**limits), **shares)
         return
-    from .ask_options import AskOptions
     from .lesson import Lesson
     from .planning import plan
     from .schema import DatasetFolder, read_build
     from .teaching import TeachOptions
 
     teaching = TeachOptions(**{"model": ""} | {name: flags[name] for name in _TEACHING if name in flags})
-    defaults: dict[str, Any] = {"timeout": None} if teacher == "transformers" else {}
-    asking = AskOptions(**defaults | {field: flags[flag] for flag, field in _ASKING.items() if flag in flags})
+    asking = asking_options(teacher, flags)
     folder = DatasetFolder(data)
     teaching.read_prompts(read_build(folder)["source"])  # before a model is loaded for nothing
     if flags.get("dry_run"):

@@ -36,6 +36,7 @@ class TransformersTeacher:
         batch_size: most questions answered at once.
         device: where a named model is loaded to; None for the first accelerator, else the processor.
         tokenizer: its tokenizer; needed with a loaded model.
+        revision: commit, tag or branch of a model on the Hub; None for the newest.
 
     Attributes:
         batches: the sizes of the batches so far.
@@ -46,9 +47,16 @@ class TransformersTeacher:
 
     name = "transformers"
 
-    def __init__(self, model: Any, batch_size: int = 8, device: str | None = None, tokenizer: Any = None) -> None:
+    def __init__(
+        self,
+        model: Any,
+        batch_size: int = 8,
+        device: str | None = None,
+        tokenizer: Any = None,
+        revision: str | None = None,
+    ) -> None:
         if isinstance(model, str):
-            model, tokenizer = _load(model, device)
+            model, tokenizer = _load(model, device, revision)
         if getattr(tokenizer, "chat_template", None) is None:
             raise DataError(
                 "expected a chat model, found a tokenizer without a chat template; choose an instruction-tuned model"
@@ -142,22 +150,27 @@ class TransformersTeacher:
         return batch
 
     def _answers(self, batch: Sequence[_Asked]) -> list[Answer]:
-        longest, pad = max(len(asked.ids) for asked in batch), self._pad()
-        ids = torch.tensor([[pad] * (longest - len(asked.ids)) + asked.ids for asked in batch])
-        mask = torch.tensor([[0] * (longest - len(asked.ids)) + [1] * len(asked.ids) for asked in batch])
+        ids, mask = self._padded(batch)
         requests = [asked.request for asked in batch]
         temperature = requests[0].temperature
         processors = LogitsProcessorList([_OwnNoise(requests)] if temperature > 0 else [])
-        device, ends = self._model.device, self._ends()
+        ends = self._ends()
         with torch.inference_mode():
             made = self._model.generate(
-                input_ids=ids.to(device), attention_mask=mask.to(device), max_new_tokens=requests[0].max_tokens,
-                do_sample=False, num_beams=1, temperature=None, top_p=None, top_k=None, pad_token_id=pad,
+                input_ids=ids, attention_mask=mask, max_new_tokens=requests[0].max_tokens,
+                do_sample=False, num_beams=1, temperature=None, top_p=None, top_k=None, pad_token_id=self._pad(),
                 eos_token_id=sorted(ends) or None, logits_processor=processors,
             )  # fmt: skip
         self.batches.append(len(batch))
-        rows = zip(batch, made[:, longest:].tolist(), strict=True)
+        rows = zip(batch, made[:, ids.shape[1] :].tolist(), strict=True)
         return [self._said(asked, row, ends) for asked, row in rows]
+
+    def _padded(self, batch: Sequence[_Asked]) -> tuple[torch.Tensor, torch.Tensor]:
+        """The questions' tokens, padded on the left, and their mask, each `(batch, length)`, on the model's device."""
+        longest, pad, device = max(len(asked.ids) for asked in batch), self._pad(), self._model.device
+        ids = torch.tensor([[pad] * (longest - len(asked.ids)) + asked.ids for asked in batch])
+        mask = torch.tensor([[0] * (longest - len(asked.ids)) + [1] * len(asked.ids) for asked in batch])
+        return ids.to(device), mask.to(device)
 
     def _said(self, asked: _Asked, row: list[int], ends: set[int]) -> Answer:
         length = next((place for place, token in enumerate(row) if token in ends), len(row))
@@ -213,11 +226,11 @@ def _seed(request: Request) -> int:
     return int.from_bytes(hashlib.sha256(request.hash.encode("ascii")).digest()[:8], "big") >> 1
 
 
-def _load(name: str, device: str | None) -> tuple[Any, Any]:
+def _load(name: str, device: str | None, revision: str | None = None) -> tuple[Any, Any]:
     place = device or (torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name)
-        model = AutoModelForCausalLM.from_pretrained(name, dtype="auto")
+        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision)
+        model = AutoModelForCausalLM.from_pretrained(name, dtype="auto", revision=revision)
     except (OSError, ValueError) as error:
         reason = (str(error).splitlines() or ["nothing"])[0]
         raise DataError(f"{name}: expected a causal language model with its tokenizer, found: {reason}") from error

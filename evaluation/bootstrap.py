@@ -1,9 +1,10 @@
 """Percentile bootstrap over rows: intervals of means and of paired differences.
 
 Rows are drawn with replacement, and one draw serves every column, so differences are paired. Each interval stands for
-one comparison: among twenty of them at 95 %, one misses by chance.
+one comparison: among twenty of them at 95 %, one misses by chance. `holm` adjusts p-values of comparisons made together.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,9 +32,12 @@ class Difference(Interval):
     Attributes:
         effect_size: The mean difference over the standard deviation of the differences (Cohen's d for pairs);
             0 when every difference is 0, None when it is undefined (one row, or all rows differ alike).
+        p_value: Two-sided: twice the share of draws whose mean is on the other side of 0, or at it, counting the data as one
+            draw more; None when a single row leaves nothing to resample.
     """
 
     effect_size: float | None
+    p_value: float | None
 
 
 def mean_interval(values: np.ndarray, seed: int = 0, resamples: int = 1000, level: float = 0.95) -> Interval:
@@ -71,12 +75,7 @@ def mean_intervals(columns: np.ndarray, seed: int = 0, resamples: int = 1000, le
     """
     columns = np.asarray(columns, dtype=float)
     _check(columns, resamples, level)
-    means = columns.mean(axis=0)
-    if len(columns) == 1:
-        return [Interval(float(mean), None, None) for mean in means]
-    tail = (1 - level) / 2
-    low, high = np.quantile(resampled_means(columns, seed, resamples), [tail, 1 - tail], axis=0)
-    return [Interval(float(m), float(a), float(b)) for m, a, b in zip(means, low, high, strict=True)]
+    return _intervals(columns, resampled_means(columns, seed, resamples), level)
 
 
 def paired_difference(a: np.ndarray, b: np.ndarray, seed: int = 0, resamples: int = 1000, level: float = 0.95) -> Difference:
@@ -120,11 +119,33 @@ def paired_differences(
     if np.shape(a) != np.shape(b):
         raise ValueError(f"expected paired values of one shape, found {np.shape(a)} and {np.shape(b)}")
     differences = np.asarray(a, dtype=float) - np.asarray(b, dtype=float)
-    intervals = mean_intervals(differences, seed, resamples, level)
+    _check(differences, resamples, level)
+    drawn = resampled_means(differences, seed, resamples)
+    intervals = _intervals(differences, drawn, level)
     return [
-        Difference(interval.mean, interval.low, interval.high, _effect_size(column))
-        for interval, column in zip(intervals, differences.T, strict=True)
+        Difference(
+            interval.mean, interval.low, interval.high, _effect_size(column), None if len(column) == 1 else _p_value(means)
+        )
+        for interval, column, means in zip(intervals, differences.T, drawn.T, strict=True)
     ]
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Adjust p-values of comparisons that are made together (Holm 1979), so that one false finding in all stays as rare.
+
+    Args:
+        p_values: One a comparison; None is passed through and does not count.
+
+    Returns:
+        Adjusted values in the same order.
+    """
+    known = sorted((value, place) for place, value in enumerate(p_values) if value is not None)
+    adjusted: list[float | None] = [None] * len(p_values)
+    largest = 0.0
+    for rank, (value, place) in enumerate(known):
+        largest = max(largest, min((len(known) - rank) * value, 1.0))
+        adjusted[place] = largest
+    return adjusted
 
 
 def resampled_means(columns: np.ndarray, seed: int, resamples: int) -> np.ndarray:
@@ -154,6 +175,20 @@ def _check(columns: np.ndarray, resamples: int, level: float) -> None:
         raise ValueError("expected finite values, found NaN or infinity")
     if resamples < 1 or not 0 < level < 1:
         raise ValueError(f"expected resamples >= 1 and 0 < level < 1, found {resamples} and {level}")
+
+
+def _intervals(columns: np.ndarray, drawn: np.ndarray, level: float) -> list[Interval]:
+    means = columns.mean(axis=0)
+    if len(columns) == 1:
+        return [Interval(float(mean), None, None) for mean in means]
+    tail = (1 - level) / 2
+    low, high = np.quantile(drawn, [tail, 1 - tail], axis=0)
+    return [Interval(float(m), float(a), float(b)) for m, a, b in zip(means, low, high, strict=True)]
+
+
+def _p_value(means: np.ndarray) -> float:
+    side = min((means <= 0).sum(), (means >= 0).sum())
+    return min(2 * (float(side) + 1) / (len(means) + 1), 1.0)
 
 
 def _effect_size(differences: np.ndarray) -> float | None:

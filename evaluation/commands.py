@@ -11,6 +11,7 @@ from xrec_dataset_builder.errors import DataError
 
 from .processes import Processes
 
+MODEL = "model"
 PERMUTED = "permuted embeddings"
 PREDICTIONS = "predictions.parquet"
 _EXPLAIN = (
@@ -36,7 +37,7 @@ def evaluate_command(argv: Sequence[str]) -> None:
         explained = None if options.model is None else _explain(options, processes)
     if not processes.is_main:
         return
-    result = _evaluate_file(options) if explained is None else _evaluate_explained(options, *explained)
+    result = _evaluate_file(options) if explained is None else _evaluate_explained(options, explained)
     sys.stdout.write(f"{table_text(result)}\nReport: {options.out / 'report.html'}\n")
 
 
@@ -88,11 +89,13 @@ def table_text(result: Mapping[str, Any]) -> str:
 def _evaluate_file(options: argparse.Namespace) -> dict[str, Any]:
     from .evaluate import evaluate_predictions
     from .files import write_parquet
+    from .metric_options import load_models, read_metric_options
     from .predictions import read_predictions
 
     rows = read_predictions(options.predictions)
+    models = load_models(read_metric_options(options))
     write_parquet(options.out / PREDICTIONS, rows)
-    return evaluate_predictions(rows, options.out, options.data)
+    return evaluate_predictions(rows, options.out, options.data, models=models)
 
 
 def _named_models(compare: Sequence[str], parser: Parser) -> dict[str, str]:
@@ -103,27 +106,52 @@ def _named_models(compare: Sequence[str], parser: Parser) -> dict[str, str]:
     return {name: model for name, _, model in pairs}
 
 
-def _explain(options: argparse.Namespace, processes: Processes) -> tuple[Any, dict[str, Any]]:
-    """The model's rows, and by name the texts of what it is compared with."""
-    from .explain import explain_split, hears_graph
+def _explain(options: argparse.Namespace, processes: Processes) -> dict[str, list[Any]]:
+    """By system, the model first, its rows as `explain_split` gives them; one table a seed."""
+    from .explain import explain_split, hears_graph, seed_folders
     from .files import check_folder
+    from .metric_options import read_metric_options
 
     check_folder(options.out)  # before hours of generation
-    how = {"limit": options.limit, "batch_size": options.batch_size, "processes": processes}
-    rows = explain_split(options.model, options.data, **how)
-    systems = {}
-    if hears_graph(options.model):
-        systems[PERMUTED] = explain_split(options.model, options.data, **how, signal="permuted")["prediction"]
-    systems |= {name: explain_split(other, options.data, **how)["prediction"] for name, other in options.compare.items()}
-    return rows, systems
+    read_metric_options(options)
+    how = {"limit": options.limit, "batch_size": options.batch_size, "processes": processes, "likelihood": True}
+    found = {MODEL: [explain_split(one, options.data, **how) for one in seed_folders(options.model)]}
+    if hears_graph(seed_folders(options.model)[0]):
+        permuted = [explain_split(one, options.data, **how, signal="permuted") for one in seed_folders(options.model)]
+        found[PERMUTED] = permuted
+    for name, other in options.compare.items():
+        found[name] = [explain_split(one, options.data, **how) for one in seed_folders(other)]
+    return found
 
 
-def _evaluate_explained(options: argparse.Namespace, rows: Any, systems: Mapping[str, Any]) -> dict[str, Any]:
-    from .evaluate import evaluate_predictions
+def _evaluate_explained(options: argparse.Namespace, explained: Mapping[str, list[Any]]) -> dict[str, Any]:
+    from .evaluate import Likelihood, evaluate_predictions
     from .files import write_parquet
+    from .metric_options import load_models, read_metric_options
 
-    write_parquet(options.out / PREDICTIONS, rows.with_columns(**systems))
-    return evaluate_predictions(rows, options.out, options.data, {name: texts.to_list() for name, texts in systems.items()})
+    first, *further = explained[MODEL]
+    others = {name: runs for name, runs in explained.items() if name != MODEL}
+    columns = {name: runs[0]["prediction"] for name, runs in others.items()}
+    write_parquet(
+        options.out / PREDICTIONS, first.select("user_id", "item_id", "reference", "prediction").with_columns(**columns)
+    )
+    for number in range(1, max(map(len, explained.values()))):
+        texts = {name: runs[number]["prediction"] for name, runs in explained.items() if number < len(runs)}
+        table = first.select("user_id", "item_id", "reference").with_columns(prediction=texts.pop(MODEL, None), **texts)
+        write_parquet(options.out / f"predictions-{number + 1}.parquet", table)
+    return evaluate_predictions(
+        first.select("user_id", "item_id", "reference", "prediction"),
+        options.out,
+        options.data,
+        {name: [run["prediction"].to_list() for run in runs] for name, runs in others.items()},
+        seeds=[run["prediction"].to_list() for run in further],
+        models=load_models(read_metric_options(options)),
+        likelihoods={
+            name: [Likelihood(run["nats"].to_numpy(), run["tokens"].to_numpy()) for run in runs]
+            for name, runs in explained.items()
+            if not any(run["nats"].has_nulls() for run in runs)
+        },
+    )
 
 
 def _positive(text: str) -> int:
@@ -134,13 +162,19 @@ def _positive(text: str) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
+    from .metric_options import add_metric_flags
+
     parser = Parser(
         prog="xrec evaluate",
         description="Score explanations beside their floors, with intervals; writes metrics.json and report.html. "
         "Started by torchrun or accelerate launch, the processes share the rows.",
     )
     parser.add_argument(
-        "model", nargs="?", type=Path, metavar="MODEL", help="model folder; it explains the test split of DATA"
+        "model",
+        nargs="?",
+        type=Path,
+        metavar="MODEL",
+        help="model folder, or a folder of seeds (xrec train --seeds); it explains the test split of DATA",
     )
     parser.add_argument("--predictions", type=Path, metavar="FILE", help="Parquet, CSV or JSONL with prediction and reference")
     parser.add_argument("--data", type=Path, metavar="DATA", help="dataset folder (adds profiles, training texts and truth)")
@@ -156,6 +190,7 @@ def _parser() -> argparse.ArgumentParser:
         "--limit", type=_positive, metavar="N", help="explain N test rows only, drawn by a fixed seed (MODEL only)"
     )
     parser.add_argument("--batch-size", type=_positive, default=32, metavar="N", help="rows explained at once (default: 32)")
+    add_metric_flags(parser)
     return parser
 
 

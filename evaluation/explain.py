@@ -1,11 +1,13 @@
 """Explanations from a trained model: pairs, files of pairs, unseen users, whole splits."""
 
 import importlib
+import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import torch
 from tqdm import tqdm
@@ -17,9 +19,11 @@ from modeling_xrec.signals import apply_signal
 from xrec_dataset_builder.errors import DataError
 from xrec_dataset_builder.schema import EXPLANATIONS, DatasetFolder, read_table
 
+from .likelihood import ReferenceLikelihood, Signal
 from .processes import Processes
 
 SAMPLE_SEED = 0
+SEEDS_FILE = "seeds.json"
 BASELINE = "xrec_baselines.explainer:BaselineExplainer"
 EXPLAINERS = dict.fromkeys(("xrec_att2seq", "xrec_nrt", "xrec_peter", "xrec_pepler"), BASELINE)
 """Who explains with models that are not XRec, by `model_type`: a class made from `(model, batch_size, max_new_tokens)`, with a
@@ -58,15 +62,23 @@ class Explainer:
         if torch.cuda.is_available():
             self.model.to("cuda")
 
-    def pairs(self, users: Sequence[str], items: Sequence[str], progress: bool = False) -> list[str]:
+    def pairs(
+        self, users: Sequence[str], items: Sequence[str], progress: bool = False, signal: Signal | None = None
+    ) -> list[str]:
         """Explanations of known users and items, in order.
+
+        Args:
+            users: ids, as many as items.
+            items: ids.
+            progress: whether to show a bar.
+            signal: what the model hears for each pair; its tables' rows when None.
 
         Raises:
             ValueError: an unknown user or item; nothing is generated then.
         """
         self.lengths(users, items)  # looks all of them up
-        rows = [{"user_id": user, "item_id": item} for user, item in zip(users, items, strict=True)]
-        return self._generate(rows, progress)
+        rows: list[dict[str, Any]] = [{"user_id": u, "item_id": i} for u, i in zip(users, items, strict=True)]
+        return self._generate(rows, progress, signal)
 
     def lengths(self, users: Sequence[str], items: Sequence[str]) -> list[int]:
         """How long the prompts of known users and items are, in characters of their texts.
@@ -85,7 +97,7 @@ class Explainer:
         """
         return self._generate([{"history": h, "item_id": i} for h, i in zip(histories, items, strict=True)], False)
 
-    def _generate(self, rows: list[dict[str, Any]], progress: bool) -> list[str]:
+    def _generate(self, rows: list[dict[str, Any]], progress: bool, signal: Signal | None = None) -> list[str]:
         # Like lengths together, so that little is padded; the answers go back in the order of the rows.
         key = "history" if rows and "history" in rows[0] else "user_id"
         order = sorted(range(len(rows)), key=lambda index: self._prompt_length(rows[index]))
@@ -94,7 +106,11 @@ class Explainer:
         for start in range(0, len(rows), self.batch_size):
             part = order[start : start + self.batch_size]
             asked: dict[str, Any] = {name: [rows[i][name] for i in part] for name in ("item_id", key)}
-            batch = self.processor(**asked)
+            batch = dict(self.processor(**asked))
+            if signal is not None:
+                where = torch.tensor(part, device=signal.user.device)
+                batch = {name: value for name, value in batch.items() if name not in ("user_ids", "item_ids")}
+                batch |= {"user_embeds": signal.user[where], "item_embeds": signal.item[where]}
             for index, text in zip(part, self._answer(batch), strict=True):
                 texts[index] = text
             bar.update(len(part))
@@ -134,15 +150,27 @@ def load_explainer(model: Path | str, signal: str = "graph", batch_size: int = 3
     Raises:
         DataError: no model there, or a signal for one that hears none.
     """
-    model_type = _settings(model).get("model_type")
-    if model_type not in EXPLAINERS:
+    kind = model_type(model)
+    if kind not in EXPLAINERS:
         return Explainer(model, signal, batch_size, max_new_tokens)
     if signal != "graph":
-        raise DataError(
-            f"{model}: expected no signal for a {model_type} model, which hears no graph, found {signal!r}; leave it"
-        )
-    module, name = EXPLAINERS[model_type].split(":")
+        raise DataError(f"{model}: expected no signal for a {kind} model, which hears no graph, found {signal!r}; leave it")
+    module, name = EXPLAINERS[kind].split(":")
     return getattr(importlib.import_module(module), name)(model, batch_size=batch_size, max_new_tokens=max_new_tokens)
+
+
+def model_type(model: Path | str) -> str | None:
+    """The `model_type` in the configuration of a folder or Hub id; None where there is none."""
+    return _settings(model).get("model_type")
+
+
+def seed_folders(model: Path | str) -> list[Path | str]:
+    """The runs of a folder that `xrec train --seeds` left, in the order of its table; any other model is its only run."""
+    table = Path(model) / SEEDS_FILE
+    if not table.is_file():
+        return [model]
+    runs = json.loads(table.read_text(encoding="utf-8"))["runs"]
+    return [Path(model) / run["folder"] for run in runs]
 
 
 def hears_graph(model: Path | str) -> bool:
@@ -203,6 +231,7 @@ def explain_split(
     batch_size: int = 32,
     signal: str = "graph",
     processes: Processes | None = None,
+    likelihood: bool = False,
 ) -> pl.DataFrame:
     """Explains every pair of a split.
 
@@ -214,9 +243,11 @@ def explain_split(
         batch_size: pairs generated at a time.
         signal: condition of the tables at test time.
         processes: those that share the rows; None for this one alone.
+        likelihood: whether to score the references too.
 
     Returns:
-        `user_id, item_id, prediction, reference`, in the dataset's order; in every process.
+        `user_id, item_id, prediction, reference`, in the dataset's order; in every process. With `likelihood` also `nats`, the
+        reference's log-probability, and `tokens`, how many it has; null where there is none, or the model is a baseline.
     """
     rows = read_table(DatasetFolder(data).explanations(split), EXPLANATIONS)
     if limit is not None and limit < rows.height:
@@ -224,10 +255,28 @@ def explain_split(
     if rows.is_empty():
         raise DataError(f"{data}: expected explanations in split {split}, found none; build with other splits or filters")
     users, items = rows["user_id"].to_list(), rows["item_id"].to_list()
-    texts = explain_rows(load_explainer(model, signal, batch_size), users, items, processes, batch_size)
-    return rows.select("user_id", "item_id", reference="explanation").with_columns(
+    explainer = load_explainer(model, signal, batch_size)
+    texts = explain_rows(explainer, users, items, processes, batch_size)
+    found = rows.select("user_id", "item_id", reference="explanation").with_columns(
         prediction=pl.Series(texts, dtype=pl.String)
     )
+    return with_likelihood(explainer, found, processes, batch_size) if likelihood else found
+
+
+def with_likelihood(explainer: Any, rows: pl.DataFrame, processes: Processes | None, batch_size: int) -> pl.DataFrame:
+    """Adds `nats` and `tokens` of the references; see `explain_split`."""
+    rows = rows.with_row_index("row")
+    scored = rows.filter(pl.col("reference").fill_null("").str.strip_chars() != "")
+    found: list[np.ndarray] = []
+    if isinstance(explainer, Explainer) and len(scored):
+        scorer = ReferenceLikelihood(explainer, scored, batch_size)
+        found = scorer.tokens(scorer.signal(), "score references", processes)
+    values = {
+        "row": scored["row"].head(len(found)),
+        "nats": pl.Series([float(values.sum()) for values in found], dtype=pl.Float64),
+        "tokens": pl.Series([len(values) for values in found], dtype=pl.Int64),
+    }
+    return rows.join(pl.DataFrame(values), on="row", how="left", maintain_order="left").drop("row")
 
 
 def explain_file(model: str, pairs: Path, out: Path, batch_size: int = 32, processes: Processes | None = None) -> int:

@@ -38,7 +38,7 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         DataError: If the folder cannot be written to.
     """
-    with _replaced(path) as temporary:
+    with replaced(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
@@ -52,12 +52,12 @@ def write_parquet(path: Path, table: "pl.DataFrame") -> None:
     Raises:
         DataError: If the folder cannot be written to.
     """
-    with _replaced(path) as temporary:
+    with replaced(path) as temporary:
         table.write_parquet(temporary)
 
 
 @contextmanager
-def _replaced(path: Path) -> Iterator[Path]:
+def replaced(path: Path) -> Iterator[Path]:
     check_folder(path.parent)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -54,9 +54,9 @@ def root_mean_square(table: torch.Tensor) -> torch.Tensor:
     return table.square().mean().sqrt() if table.numel() else table.new_zeros(())
 
 
-def derangement(size: int) -> torch.Tensor:
+def derangement(size: int, seed: int = PERMUTATION_SEED) -> torch.Tensor:
     """A random order `(size,)` that leaves nothing in its place (a single element stays)."""
-    cycle = torch.randperm(size, generator=torch.Generator().manual_seed(PERMUTATION_SEED))
+    cycle = torch.randperm(size, generator=torch.Generator().manual_seed(seed))
     order = torch.empty_like(cycle)
     order[cycle] = cycle.roll(1)
     return order

@@ -13,8 +13,13 @@ COMMANDS = {
     "convert": ("xrec_training.commands:convert_command", "what the reference code published, as a model folder"),
     "explain": ("xrec_evaluation.commands:explain_command", "one pair, a file of pairs, or an unseen user"),
     "evaluate": ("xrec_evaluation.commands:evaluate_command", "scores beside their floors, with intervals"),
+    "audit": ("xrec_evaluation.audit_commands:audit_command", "does the text depend on the graph?"),
+    "judge": ("xrec_evaluation.judge_commands:judge_command", "what language models say of the explanations"),
 }
-EXTRAS = {"distill": {"polars", "tqdm", "yaml"}, "eval": {"sacrebleu", "rouge_score", "jinja2"}}
+EXTRAS = {
+    "distill": {"polars", "tqdm", "yaml"},
+    "eval": {"sacrebleu", "rouge_score", "jinja2", "sklearn", "scipy", "matplotlib"},
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -14,6 +14,7 @@ from transformers import EarlyStoppingCallback, TrainingArguments, set_seed
 
 from modeling_xrec.signals import apply_signal
 from xrec_dataset_builder.errors import DataError
+from xrec_dataset_builder.held_out import without_held_out
 from xrec_dataset_builder.schema import atomic_folder, refuse_existing, write_json
 
 from .graph_folder import read_graph, table_files
@@ -60,9 +61,10 @@ def train(
     partial = PartialRun(out)
     catalogue = Catalogue.read(data)
     explanations = {split: read_explanations(data, split) for split in ("train", "validation")}
+    explanations["train"] = without_held_out(explanations["train"], recipe.hold_out)
     arguments = training_arguments(recipe, partial.folder, not explanations["validation"].is_empty())
     if explanations["train"].is_empty():
-        raise DataError(f"{data}: expected training explanations, found none; build with other splits or filters")
+        raise DataError(f"{data}: expected training explanations, found none; build with other splits, or a smaller hold_out")
     lightgcn = _signal(graph, catalogue, recipe)
     identity = _identity(recipe, catalogue, explanations, graph) | {"processes": arguments.world_size}
     checkpoint = partial.begin(identity, resume, arguments.should_save)

@@ -41,6 +41,8 @@ class Recipe:
         markers_per_side: marker tokens for the user, and as many for the item.
         max_profile_tokens: longest profile in the prompt, in tokens.
         max_prompt_tokens: longest prompt, for which the profiles give way; None for any.
+        hold_out: share of the users, and of the items, whose explanations training does not see; 0 for none. `xrec audit` asks
+            about them whether the graph's structure matters.
         early_stopping_patience: validations without a lower loss after which training ends, and the best is kept; None
             trains to the end and keeps the last.
         lora: fields of `peft.LoraConfig`, to train LoRA beside the adapters; empty for the adapters alone.
@@ -60,6 +62,7 @@ class Recipe:
     markers_per_side: int = 1
     max_profile_tokens: int = 128
     max_prompt_tokens: int | None = None
+    hold_out: float = 0.0
     early_stopping_patience: int | None = None
     lora: Mapping[str, Any] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
@@ -74,6 +77,8 @@ class Recipe:
             if getattr(self, name) not in values:
                 words = ", ".join(str(word) for word in values)
                 raise DataError(f"expected a {name} among {words}, found {getattr(self, name)!r}; choose one")
+        if not 0 <= self.hold_out < 1:
+            raise DataError(f"expected a hold_out from 0 to below 1, found {self.hold_out}; give the share of users and items")
         for section, known in _sections(self.model).items():
             for name in getattr(self, section):
                 _check_name(name, known, f"recipe section {section}")

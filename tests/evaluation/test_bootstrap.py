@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from xrec_evaluation.bootstrap import mean_interval, mean_intervals, paired_difference
+from xrec_evaluation.bootstrap import holm, mean_interval, mean_intervals, paired_difference
 
 
 def test_interval_is_near_the_plain_definition():
@@ -66,3 +66,24 @@ def test_bad_input_is_refused(values, options):
 def test_pairs_of_different_lengths_are_refused():
     with pytest.raises(ValueError, match="one shape"):
         paired_difference(np.ones(3), np.ones(2))
+
+
+def test_p_values_are_uniform_where_nothing_differs_and_small_where_much_does():
+    """Under no difference a p-value is below t in a share t of the samples; 400 of them, three standard deviations."""
+    rng = np.random.default_rng(0)
+    found = np.array([paired_difference(rng.normal(size=60), rng.normal(size=60), seed, 300).p_value for seed in range(400)])
+    for bound in (0.05, 0.2, 0.5):
+        assert abs((found <= bound).mean() - bound) < 3 * np.sqrt(bound * (1 - bound) / 400) + 0.015
+    assert paired_difference(np.arange(50.0) + 1, np.arange(50.0)).p_value == pytest.approx(2 / 1001)
+    assert paired_difference(np.ones(5), np.ones(5)).p_value == 1
+    assert paired_difference(np.array([2.0]), np.array([1.0])).p_value is None
+
+
+def test_holm_by_its_paper():
+    """Step down: the k-th smallest of m times m - k + 1, never below an earlier one, at most 1."""
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.5, None, 0.9]) == [1.0, None, 1.0]
+    assert holm([]) == []
+    rng = np.random.default_rng(1)
+    false_findings = sum(min(holm(list(rng.random(10)))) <= 0.05 for _ in range(2000)) / 2000
+    assert 0.03 < false_findings < 0.07  # any one in ten tests

@@ -1,4 +1,5 @@
 import json
+import math
 import subprocess
 import sys
 
@@ -24,9 +25,10 @@ def test_predictions_file(predictions, data, tmp_path, capsys):
 def test_model_is_compared_with_permuted_embeddings_and_other_models(predictions, data, tmp_path, monkeypatch, capsys):
     calls = []
 
-    def explain_split(model, data, split="test", limit=None, batch_size=32, signal="graph", processes=None):
+    def explain_split(model, data, split="test", limit=None, batch_size=32, signal="graph", processes=None, likelihood=False):
         calls.append((str(model), split, limit, batch_size, signal))
-        rows = predictions.head(limit)
+        nats = -20.0 if signal == "graph" else -40.0
+        rows = predictions.head(limit).with_columns(nats=pl.lit(nats if str(model) == "model" else None), tokens=pl.lit(10))
         return rows if str(model) == "model" and signal == "graph" else rows.with_columns(prediction=pl.lit("nothing"))
 
     monkeypatch.setattr("xrec_evaluation.explain.explain_split", explain_split)
@@ -44,9 +46,35 @@ def test_model_is_compared_with_permuted_embeddings_and_other_models(predictions
     assert {result["systems"][name]["kind"] for name in ("permuted embeddings", "no signal")} == {"condition"}
     assert "Permuted embeddings" in capsys.readouterr().out
     saved = pl.read_parquet(out / "predictions.parquet")
-    assert saved.columns == ["user_id", "item_id", "prediction", "reference", "permuted embeddings", "no signal"]
+    assert saved.columns == ["user_id", "item_id", "reference", "prediction", "permuted embeddings", "no signal"]
+    nll = {name: system["metrics"].get("nll", {}).get("value") for name, system in result["systems"].items()}
+    assert (nll["model"], nll["permuted embeddings"], nll["no signal"]) == (2.0, 4.0, None)
+    assert result["systems"]["permuted embeddings"]["metrics"]["perplexity"]["value"] == pytest.approx(math.exp(4))
+    assert result["systems"]["permuted embeddings"]["model_minus_system"]["nll"]["value"] == -2
     evaluate_command(["other", "--data", str(data), "--out", str(tmp_path / "deaf"), *sizes])
     assert "permuted embeddings" not in json.loads((tmp_path / "deaf" / "metrics.json").read_text())["systems"]
+
+
+def test_a_folder_of_seeds_is_one_system(predictions, data, tmp_path, monkeypatch):
+    """Figures are means over its runs; floors and what is compared stand beside the mean."""
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    (runs / "seeds.json").write_text(json.dumps({"runs": [{"folder": "seed-0"}, {"folder": "seed-1"}]}))
+
+    def explain_split(model, *_, **__):
+        rows = predictions.with_columns(nats=pl.lit(None, pl.Float64), tokens=pl.lit(None, pl.Int64))
+        return rows.with_columns(prediction=pl.lit("nothing")) if model.name == "seed-1" else rows
+
+    monkeypatch.setattr("xrec_evaluation.explain.explain_split", explain_split)
+    monkeypatch.setattr("xrec_evaluation.explain.hears_graph", lambda model: False)
+    evaluate_command([str(runs), "--data", str(data), "--out", str(tmp_path / "out")])
+    result = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    model = result["systems"]["model"]
+    nothing = 1 / 6  # right where nothing is shared
+    assert model["seeds"]["values"] == pytest.approx([1.0, nothing])
+    assert model["metrics"]["aspect_f1"]["value"] == pytest.approx((1 + nothing) / 2)
+    assert model["seeds"]["sd"] == pytest.approx((1 - nothing) / math.sqrt(2))
+    assert pl.read_parquet(tmp_path / "out" / "predictions-2.parquet")["prediction"].unique().to_list() == ["nothing"]
 
 
 @pytest.mark.parametrize(

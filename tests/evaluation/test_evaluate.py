@@ -30,7 +30,8 @@ def test_everything_known(predictions, data, tmp_path):
         "shuffled": "floor",
         "copied_profile": "floor",
         "template": "floor",
-        "training_explanation": "floor",
+        "other_user": "floor",
+        "nearest": "floor",
     }
     assert result["headline"] == "aspect_f1"
     assert figures(result, "model", "aspect_f1")["value"] == 1.0
@@ -41,7 +42,7 @@ def test_everything_known(predictions, data, tmp_path):
     assert figures(result, "template", "aspect_f1")["value"] == pytest.approx(1 / 6)  # right where nothing is shared
     assert result["ceilings"] == {"oracle": {"aspect_f1": 1.0}, "text only": {"aspect_f1": 0.5}}
     assert json.loads((tmp_path / "out" / "metrics.json").read_text(), parse_constant=refuse) == result
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["metrics.json", "report.html"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["metrics.json", "report.html", "report.md"]
 
 
 def test_differences_are_paired_on_the_same_rows(predictions, tmp_path):
@@ -56,9 +57,11 @@ def test_differences_are_paired_on_the_same_rows(predictions, tmp_path):
         "low": pytest.approx(expected.low),
         "high": pytest.approx(expected.high),
         "effect_size": pytest.approx(expected.effect_size),
+        "p_value": expected.p_value,
+        "p_holm": pytest.approx(2 * expected.p_value),  # the smaller of two comparisons
     }
     assert result["headline"] == "rouge_l"
-    assert set(result["skipped"]) == {"copied_profile", "training_explanation"}
+    assert set(result["skipped"]) == {"copied_profile", "other_user", "nearest"}
     assert figures(result, "shuffled", "usr") == figures(result, "model", "usr")
 
 

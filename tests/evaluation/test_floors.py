@@ -2,7 +2,7 @@ import polars as pl
 import pytest
 
 from xrec_dataset_builder.errors import DataError
-from xrec_evaluation.floors import available_floors, copied_profile, shuffled, template, training_explanation
+from xrec_evaluation.floors import available_floors, copied_profile, nearest, other_user, shuffled, template
 
 TRAINING = pl.DataFrame({"item_id": ["i1", "i1", "i2", "i3"], "explanation": ["one", "two", "three", None]})
 
@@ -33,9 +33,9 @@ def test_template_and_profile():
     assert copied_profile(["fans of beer", None]) == ["fans of beer", ""]
 
 
-def test_training_explanation_prefers_the_same_item():
+def test_another_users_text_prefers_the_same_item():
     items = ["i1", "i2", "i3", "unknown"] * 25
-    found = training_explanation(items, TRAINING, seed=1)
+    found = other_user(items, TRAINING, seed=1)
     by_item = {item: {t for i, t in zip(items, found, strict=True) if i == item} for item in set(items)}
     assert by_item == {
         "i1": {"one", "two"},
@@ -43,19 +43,39 @@ def test_training_explanation_prefers_the_same_item():
         "i3": {"one", "two", "three"},
         "unknown": {"one", "two", "three"},
     }
-    assert found == training_explanation(items, TRAINING, seed=1)
+    assert found == other_user(items, TRAINING, seed=1)
     with pytest.raises(DataError, match="none"):
-        training_explanation(["i1"], TRAINING.tail(1))
+        other_user(["i1"], TRAINING.tail(1))
 
 
 def test_available_floors_says_what_is_missing_and_why():
     rows = pl.DataFrame({"prediction": ["a", "b"], "item_id": ["i1", "i2"], "title": ["A", "B"], "item_profile": "p"})
-    everything = available_floors(rows, TRAINING)
-    assert list(everything.texts) == ["shuffled", "copied_profile", "template", "training_explanation"]
+    rows = rows.with_columns(user_profile=pl.lit("q"))
+    everything = available_floors(
+        rows, TRAINING.with_columns(title=pl.lit("A"), item_profile=pl.lit(""), user_profile=pl.lit(""))
+    )
+    assert list(everything.texts) == ["shuffled", "copied_profile", "template", "other_user", "nearest"]
     assert all(len(texts) == 2 for texts in everything.texts.values())
     assert everything.skipped == {}
     bare = available_floors(pl.DataFrame({"prediction": ["a"]}))
     assert bare.texts == {"template": ["The user would enjoy this item."]}
-    assert set(bare.skipped) == {"shuffled", "copied_profile", "training_explanation"}
+    assert set(bare.skipped) == {"shuffled", "copied_profile", "other_user", "nearest"}
     blank = available_floors(rows.with_columns(item_profile=pl.lit(" ")), TRAINING.tail(1))
-    assert set(blank.skipped) == {"copied_profile", "training_explanation"}
+    assert set(blank.skipped) == {"copied_profile", "other_user", "nearest"}
+
+
+def test_the_nearest_text_is_that_of_the_pair_that_reads_most_alike():
+    """Beside cosines of TF-IDF vectors written out."""
+    words = [["beer", "music"], ["tea", "cake"], ["beer", "garden"], ["books", "quiet"]]
+    training = pl.DataFrame(
+        {"title": [a for a, _ in words], "item_profile": [b for _, b in words], "user_profile": [None] * 4}
+    )
+    training = training.with_columns(explanation=pl.Series(["one", "two", "three", ""]))
+    rows = pl.DataFrame(
+        {"title": ["Cake", None, "books"], "item_profile": ["tea", "garden", "music"], "user_profile": ["", "", None]}
+    )
+    assert nearest(rows, training) == ["two", "three", "one"]  # the fourth has no text to lend
+    blank = training.with_columns(title=pl.lit(""), item_profile=pl.lit(None, pl.String))
+    assert nearest(rows, blank) == ["one"] * 3
+    with pytest.raises(DataError, match="found none"):
+        nearest(rows, training.tail(1))

@@ -84,7 +84,7 @@ def test_verdict_tells_above_below_and_equal(predictions, data, tmp_path):
     result = evaluate_predictions(predictions, tmp_path, data)
     floor = best_floor(result)
     assert floor == max(
-        ("shuffled", "copied_profile", "template", "training_explanation"),
+        ("shuffled", "copied_profile", "template", "other_user", "nearest"),
         key=lambda name: result["systems"][name]["metrics"]["aspect_f1"]["value"],
     )
     for low, high, words in ((0.1, 0.3, "points above"), (-0.3, -0.1, "points below"), (-0.1, 0.1, "cannot be told")):

@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nltk.translate.bleu_score import corpus_bleu
+from rouge_score.rouge_scorer import RougeScorer
+from sacrebleu.metrics import BLEU
 
 from xrec_dataset_builder.errors import DataError
 from xrec_evaluation import text_metrics as tm
@@ -16,6 +18,10 @@ from xrec_evaluation import text_metrics as tm
 GOLDEN = Path(__file__).parents[1] / "golden" / "metrics" / "metrics.json"
 words = st.lists(st.sampled_from(["cosy", "bar", "a", "live", "music", "12"]), max_size=7).map(" ".join)
 pairs = st.lists(st.tuples(words, words), min_size=1, max_size=6)
+MARKS = ["a", "b", "don't", "3.5", "1,000", "x,", "-", "&amp;", "<skipped>", "5-", "...", "é", "$", "A"]
+marks = st.sampled_from([*MARKS, "\n", "\t"])
+texts = st.lists(marks, max_size=9).flatmap(lambda parts: st.sampled_from(["", " "]).map(lambda gap: gap.join(parts)))
+marked_pairs = st.lists(st.tuples(texts, texts), min_size=1, max_size=4)
 
 
 def slow_rouge(prediction, reference):
@@ -72,6 +78,50 @@ def test_rouge_is_its_definition(rows):
     assert tm.rouge(predictions, references)["rouge_l"] == pytest.approx(found["rouge_l"].mean())
 
 
+@settings(max_examples=200, deadline=None)
+@given(marked_pairs, st.sampled_from(["13a", "char", "intl", "none"]))
+def test_bleu_is_sacrebleu_to_the_last_digit(rows, tokenizer):
+    predictions, references = map(list, zip(*rows, strict=True))
+    found = tm.bleu_orders(predictions, references, (1, 2, 4), tokenizer)
+    for order in (1, 2, 4):
+        library = BLEU(max_ngram_order=order, tokenize=tokenizer, force=True)
+        score = library.corpus_score(predictions, [references]).score
+        assert found[order] == (score, str(library.get_signature())) == tm.bleu(predictions, references, order, tokenizer)
+    library = BLEU(tokenize=tokenizer, effective_order=True, force=True)
+    by_row = [library.sentence_score(p, [r]).score for p, r in rows]
+    assert tm.bleu_rows(predictions, references, tokenizer).tolist() == by_row
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(texts | st.text(max_size=12), texts | st.text(max_size=12)), min_size=1, max_size=4))
+def test_rouge_is_rouge_score(rows):
+    predictions, references = map(list, zip(*rows, strict=True))
+    found = tm.rouge_rows(predictions, references)
+    library = RougeScorer(list(tm.ROUGE_KEYS), use_stemmer=False)
+    for index, (prediction, reference) in enumerate(rows):
+        scores = library.score(reference, prediction)
+        expected = [scores[name].fmeasure for name in tm.ROUGE_KEYS]
+        assert [found[key][index] for key in tm.ROUGE_KEYS.values()] == pytest.approx(expected, abs=1e-14)
+
+
+def test_distinct_inside_texts():
+    rows = ["a b a", "b a", "", "a"]
+    assert tm.distinct_n_rows(rows, 1).tolist() == [2 / 3, 1.0, 0.0, 1.0]
+    assert tm.distinct_n_rows(rows, 2).tolist() == [1.0, 1.0, 0.0, 0.0]
+    with pytest.raises(ValueError, match="at least 1"):
+        tm.distinct_n_rows(rows, 0)
+
+
+def test_usr_of_endings_does_not_see_the_title():
+    rows = [f"The user would enjoy {title} because of the food and the service." for title in ("A", "B C", "D")]
+    assert tm.unique_sentence_ratio(rows) == 1.0
+    assert tm.unique_ending_ratio(rows, words=7) == 1 / 3
+    assert tm.unique_ending_ratio(rows, words=8) == 1.0
+    assert tm.unique_ending_ratio(["", "", "a"]) == 2 / 3
+    with pytest.raises(ValueError, match="at least 1"):
+        tm.unique_ending_ratio(rows, words=0)
+
+
 def test_bleu_is_nltk_where_no_smoothing_acts():
     predictions = ["the user would enjoy the live music here", "a quiet place with good coffee and cake"]
     references = ["the user would enjoy the live music and beer", "it is a quiet place with good coffee"]
@@ -89,6 +139,11 @@ def test_no_text_gives_nan_or_leaves_the_range(rows):
     predictions, references = map(list, zip(*rows, strict=True))
     script = tm.writing(references)
     figures = [tm.unique_sentence_ratio(predictions), tm.distinct_n(predictions, 1), tm.distinct_n(predictions, 2)]
+    figures += [
+        tm.unique_ending_ratio(predictions),
+        *tm.distinct_n_rows(predictions, 2),
+        *(tm.bleu_rows(predictions, references) / 100),
+    ]
     figures += [tm.word_limit_violations(predictions), *tm.rouge(predictions, references, script).values()]
     figures += [tm.bleu(predictions, references, order).score / 100 for order in (1, 4)]
     assert all(math.isfinite(figure) and 0 <= figure <= 1 + 1e-9 for figure in figures)
@@ -125,7 +180,7 @@ def test_writing_of_latin_and_of_nothing():
 def test_bad_lists_are_refused():
     with pytest.raises(DataError, match="2 and 1"):
         tm.rouge(["a", "b"], ["a"])
-    for metric in (tm.unique_sentence_ratio, tm.lengths, tm.word_limit_violations):
+    for metric in (tm.unique_sentence_ratio, tm.unique_ending_ratio, tm.lengths, tm.word_limit_violations):
         with pytest.raises(DataError, match="at least one row"):
             metric([])
 
@@ -150,6 +205,8 @@ def test_published_predictions_give_the_recorded_figures(name):
         "distinct2_corpus_ref": tm.distinct_n(references, 2),
         "mean_words_pred": tm.lengths(predictions)["mean"],
         "max_words_ref": tm.lengths(references)["max"],
+        "distinct1_sentence_mean_pred": tm.distinct_n_rows(predictions, 1).mean(),
+        "distinct2_sentence_mean_pred": tm.distinct_n_rows(predictions, 2).mean(),
     }
     means = tm.rouge(predictions, references)
     found |= {f"{name}_fmeasure": means[key] for name, key in tm.ROUGE_KEYS.items()}
