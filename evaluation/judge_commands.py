@@ -226,7 +226,7 @@ def _digests(rows: "pl.DataFrame", systems: Sequence[str]) -> dict[str, str]:
         "reference": "reference",
         **{one: "prediction" if one == "model" else one for one in systems},
     }
-    texts = {name: json.dumps(rows[column].fill_null("").to_list()) for name, column in columns.items()}
+    texts = {name: json.dumps(rows[column].cast(pl.String).fill_null("").to_list()) for name, column in columns.items()}
     return {name: hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16] for name, text in texts.items()}
 
 

@@ -1,7 +1,7 @@
 """What a judge is asked, in versions: whoever changes a text here raises its version, so that texts are judged anew.
 
-The material comes first and the question last, so that what stands last is ours, and an endpoint that keeps prefixes reads
-the same material once. Everything in the material was written by users or models; see `shown` and `gives_orders`.
+The material comes first and the question last, so that what stands last is ours. Everything in the material was written by
+users or models; see `shown` and `gives_orders`.
 """
 
 import re

@@ -9,7 +9,7 @@ import polars as pl
 from .bootstrap import mean_interval, mean_intervals, paired_difference
 from .judge import CALIBRATED, CALIBRATION, MODEL, PAIR, SYSTEM
 from .judge_agreement import agreement
-from .judge_calibration import calibrate, trusted, verdict
+from .judge_calibration import auc_interval, calibrate, trusted, verdict
 from .judge_prompts import CRITERIA, SCORED
 
 SEED, RESAMPLES, LEVEL = 0, 1000, 0.95
@@ -138,7 +138,19 @@ def _calibration(table: pl.DataFrame) -> dict[str, Any]:
             kinds = one["system"].unique(maintain_order=True).to_list()
             matrix = _matrix(one, sorted(one["row"].unique()), kinds)
             found[name] = calibrate(dict(zip(kinds, matrix.T, strict=True)), SEED, RESAMPLES, LEVEL)
+            if (own := _own_against_shuffled(table.filter(pl.col("criterion") == name))) is not None:
+                found[name]["model_against_shuffled"] = own
     return found
+
+
+def _own_against_shuffled(table: pl.DataFrame) -> dict[str, float | None] | None:
+    """The AUC of the model's own texts against the same texts shuffled, over rows with both; None without any."""
+    own = table.filter((pl.col("kind") == SYSTEM) & (pl.col("system") == MODEL)).select("row", own="score")
+    other = table.filter((pl.col("kind") == CALIBRATION) & (pl.col("system") == "shuffled")).select("row", other="score")
+    both = own.join(other, on="row", how="inner").sort("row")
+    if both.is_empty():
+        return None
+    return auc_interval(both["own"].to_numpy(), both["other"].to_numpy(), SEED, RESAMPLES, LEVEL)
 
 
 def _preferences(pairs: pl.DataFrame) -> dict[str, Any]:

@@ -60,6 +60,8 @@ def _calibration(entry: Mapping[str, Any]) -> list[str]:
                 [FAULTS.get(kind, "the reference"), _figure(mean), _figure(found["auc"][kind]) if kind in FAULTS else ""]
             )
         lines += ["", *_columns(rows)]
+        if (own := found.get("model_against_shuffled")) is not None:
+            lines.append(f"The model's own texts against the same texts shuffled: AUC {_figure(own)}")
     return lines
 
 

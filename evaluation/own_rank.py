@@ -1,7 +1,7 @@
 """Does a text point at its own pair? The rank of a row's own reference among 100 references, by similarity to the prediction.
 
-A text that would do for any pair finds its own reference no more often than chance. By TF-IDF the published XRec predictions
-have theirs first in 31.7 % (Yelp) and 10.9 % (Google) of the rows.
+A text that would do for any pair finds its own reference no more often than chance. The published XRec predictions have theirs
+first in 27 % (Yelp) and 11 % (Google) of the rows. Which words count moves the figure: with common words too, 24 % and 9 %.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,6 +14,8 @@ CANDIDATES = 100
 MOST_ROWS = 3000
 """More rows than this are drawn from, so that time and memory do not grow with them."""
 WORD = r"(?u)\b\w+\b"
+COMMON = 0.2
+"""Words that stand in a larger share of the references belong to the template, and tell nothing apart."""
 
 Similarity = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """Takes rows `(rows,)` and their candidates `(rows, candidates)`, gives similarities `(rows, candidates)`."""
@@ -53,7 +55,8 @@ class OwnReferences:
         self._candidates = np.concatenate([self.rows[:, None], others], axis=1)
         self._encode = encode
         if encode is None:
-            self._vectorizer = TfidfVectorizer(token_pattern=WORD, dtype=np.float32)
+            most = max(2, round(COMMON * count))
+            self._vectorizer = TfidfVectorizer(token_pattern=WORD, max_df=most, dtype=np.float32)
             try:
                 self._references = self._vectorizer.fit_transform(references)
             except ValueError:  # no reference has a word

@@ -25,7 +25,7 @@ def demo_steps(out: Path, seed: int, pairs: int) -> list[tuple[str, list[str]]]:
         seed: of the world and of all training.
         pairs: held-out pairs to explain.
     """
-    data, graph, model = str(out / "data"), str(out / "graph"), str(out / "model")
+    data, graph, model, report = (str(out / name) for name in ("data", "graph", "model", "report"))
     train = ["train", data, "--graph", graph, "--recipe", "demo", "--seed", str(seed), "--scratch.seed", str(seed)]
     again = [*train, "--backbone", f"{model}-backbone", "--out"]
     ablations = {INPUT_ONLY: str(out / "model-input-only"), NO_SIGNAL: str(out / "model-no-signal")}
@@ -45,12 +45,16 @@ def demo_steps(out: Path, seed: int, pairs: int) -> list[tuple[str, list[str]]]:
                 "--data",
                 data,
                 "--out",
-                str(out / "report"),
+                report,
                 "--limit",
                 str(pairs),
                 "--compare",
                 *compare,
             ],
+        ),
+        (
+            "the audit: does the text depend on the graph?",
+            ["audit", model, "--data", data, "--out", report, "--rows", str(max(pairs, 2))],
         ),
     ]
 
@@ -83,7 +87,9 @@ def run_demo(out: Path, seed: int, pairs: int, run: Callable[[Sequence[str]], in
     result = json.loads((out / "report" / "metrics.json").read_text(encoding="utf-8"))
     rows = pl.read_parquet(out / "report" / "predictions.parquet")
     minutes = (time.monotonic() - started) / 60
-    return "\n".join([_examples(rows, out / "data"), summary(result), _closing(out, rows, minutes)])
+    audit = json.loads((out / "report" / "audit.json").read_text(encoding="utf-8"))
+    answer = audit["verdicts"]["depends_on_vector"]["text"]
+    return "\n".join([_examples(rows, out / "data"), summary(result), f"{answer}\n", _closing(out, rows, minutes)])
 
 
 def summary(result: Mapping) -> str:

@@ -4,6 +4,7 @@ import pytest
 
 from xrec_dataset_builder.ask_options import AskOptions
 from xrec_dataset_builder.errors import DataError
+from xrec_evaluation import floors
 from xrec_evaluation.judge import COLUMNS, JudgeOptions, judge_rows
 from xrec_evaluation.judge_models import OpenAIJudge
 from xrec_evaluation.judge_summary import agree, summarise
@@ -11,7 +12,7 @@ from xrec_evaluation.judge_summary import agree, summarise
 from ..dataset_builder.planted import CARRIERS
 from ..dataset_builder.scripted_server import ScriptedServer, completion, refusal
 from ..dataset_builder.scripted_teacher import QUICK
-from .fake_judges import asked_for, honest, indifferent, material, rows, said
+from .fake_judges import asked_for, honest, indifferent, likeness, material, rows, said
 
 
 @pytest.fixture(autouse=True)
@@ -35,6 +36,12 @@ def hear(tmp_path):
     return run
 
 
+def swapped():
+    """The model's texts, and the same shuffled."""
+    texts = rows()["prediction"].to_list()
+    return texts, floors.shuffled(texts, 0)
+
+
 def test_an_honest_judge_orders_systems_and_calibration_texts(hear):
     heard, requests = hear(honest)
     assert dict(heard.table.schema) == COLUMNS
@@ -52,6 +59,11 @@ def test_an_honest_judge_orders_systems_and_calibration_texts(hear):
     assert found["preferences"]["plain"]["first_chosen"]["value"] == 0.5
     calibration = found["calibration"]["faithfulness"]
     assert calibration["means"]["reference"]["value"] == pytest.approx(1 + 4 * 0.99, abs=1e-6)
+    mine, shuffled = (
+        [likeness(text, one) for text, one in zip(texts, rows()["reference"], strict=True)] for texts in swapped()
+    )
+    pairs = [(a > b) + 0.5 * (a == b) for a in mine for b in shuffled]
+    assert calibration["model_against_shuffled"]["value"] == pytest.approx(np.mean(pairs), abs=1e-9)
     assert found["trusted"]
     assert found["verdict"].startswith("On this data this judge tells the right text")
     assert found["notes"] == []

@@ -15,7 +15,7 @@ def test_ranks_by_the_plain_definition():
     """Every cosine written out; with as many candidates as rows, all others are candidates."""
     references, predictions = texts(40, 0), texts(40, 1)
     predictions[:10] = references[:10]
-    vectorizer = TfidfVectorizer(token_pattern=WORD).fit(references)
+    vectorizer = TfidfVectorizer(token_pattern=WORD, max_df=8).fit(references)
     known, asked = (vectorizer.transform(some).toarray() for some in (references, predictions))
     found = OwnReferences(references).rank(predictions)
     assert found.candidates == 40
