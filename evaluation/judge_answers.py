@@ -144,7 +144,7 @@ def accept(request: Request, answer: Answer) -> Judged:
     known = probabilities.get(digit, 0) > 0
     score = expected_score(probabilities) if known else float(digit)
     if request.kind == CRITERIA[PREFERENCE].kind:
-        score -= 0  # from the digits 1 and 2 to the probability of the second
+        score -= 1  # from the digits 1 and 2 to the probability of the second
     mass = min(sum(probabilities.values()), 1.0) if known else None
     return Judged(score, int(digit), mass, BY_PROBABILITIES if known else BY_DIGIT, model, fingerprint)
 

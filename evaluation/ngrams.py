@@ -1,12 +1,19 @@
 """N-grams and common subsequences of token lists, counted fast enough for a hundred thousand rows."""
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, count, islice
 from typing import NamedTuple
 
 import numpy as np
 
+from xrec_dataset_builder.errors import DataError
+
 Tokenizer = Callable[[str], list[str]]
+Pair = tuple[Sequence[str], Sequence[str]]
+
+_CHUNK = 4096  # rows counted at a time
+_BITS = 62  # of a number that stands for an n-gram of a row
 
 
 class WordTokens(dict[str, tuple[str, ...]]):
@@ -39,12 +46,14 @@ class Overlap(NamedTuple):
         shared_types: `(rows, orders)` different n-grams shared.
         types: `(rows, orders, 2)` different n-grams of the prediction and of the reference.
         lengths: `(rows, 2)` tokens of the prediction and of the reference.
+        longest: `(rows,)` length of the longest common subsequence; empty where it was not asked for.
     """
 
     clipped: np.ndarray
     shared_types: np.ndarray
     types: np.ndarray
     lengths: np.ndarray
+    longest: np.ndarray
 
     def totals(self) -> np.ndarray:
         """N-grams of the predictions and of the references: `(rows, orders, 2)`."""
@@ -57,27 +66,26 @@ def ngrams(tokens: Sequence[str], n: int) -> Iterator[tuple[str, ...]]:
     return zip(*(tokens[start:] for start in range(n)), strict=False)
 
 
-def overlap(pairs: Iterable[tuple[Sequence[str], Sequence[str]]], orders: int) -> Overlap:
+def overlap(pairs: Iterable[Pair], orders: int, longest: bool = False) -> Overlap:
     """Count the n-grams that the two texts of each pair share.
 
     Args:
-        pairs: Tokens of prediction and reference, at least one pair.
-        orders: Longest n-gram.
+        pairs: Tokens of prediction and reference, at least one pair; they are read once, and not kept.
+        orders: Longest n-gram, at most 4.
+        longest: Whether to find the longest common subsequences, too.
 
     Returns:
         The counts; time and memory are linear in the rows.
+
+    Raises:
+        DataError: If a pair has more different tokens than can be counted (32,768 for four-grams).
     """
-    rows: list[tuple[int, ...]] = []
-    for pair in pairs:
-        row = [len(pair[0]), len(pair[1])]
-        for n in range(1, orders + 1):
-            a, b = (Counter(ngrams(tokens, n)) for tokens in pair)
-            common = a.keys() & b.keys()
-            row += [sum(min(a[gram], b[gram]) for gram in common), len(common), len(a), len(b)]
-        rows.append(tuple(row))
-    counts = np.array(rows, dtype=np.int64)
-    by_order = counts[:, 2:].reshape(len(rows), orders, 4)
-    return Overlap(by_order[..., 0], by_order[..., 1], by_order[..., 2:], counts[:, :2])
+    left = iter(pairs)
+    parts = []
+    while chunk := list(islice(left, _CHUNK)):
+        subsequences = [common_subsequence(*pair) for pair in chunk] if longest else []
+        parts.append(Overlap(*_shared(chunk, orders), np.array(subsequences, dtype=float)))
+    return Overlap(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
 
 def common_subsequence(a: Sequence[str], b: Sequence[str]) -> int:
@@ -99,3 +107,44 @@ def common_subsequence(a: Sequence[str], b: Sequence[str]) -> int:
         if found := unmatched & places.get(token, 0):
             unmatched = ((unmatched + found) | (unmatched - found)) & everywhere
     return len(a) - unmatched.bit_count()
+
+
+def _shared(chunk: Sequence[Pair], orders: int) -> tuple[np.ndarray, ...]:
+    """The counts of `Overlap` for a few thousand rows, by sorting numbers that stand for a row, an n-gram and a side."""
+    numbers: list[int] = []
+    different = 0
+    for pair in chunk:
+        number: defaultdict[str, int] = defaultdict(count().__next__)  # tokens by their first place in the pair
+        numbers += [number[token] for token in chain(*pair)]
+        different = max(different, len(number))
+    width = max(different - 1, 1).bit_length()
+    if (len(chunk) - 1).bit_length() + orders * width + 1 > _BITS:
+        if len(chunk) == 1:
+            raise DataError(f"expected texts of fewer different tokens, found {different} in one row: cut the texts")
+        halves = (_shared(half, orders) for half in (chunk[: len(chunk) // 2], chunk[len(chunk) // 2 :]))
+        return tuple(np.concatenate(arrays) for arrays in zip(*halves, strict=True))
+    lengths = np.array([[len(text) for text in pair] for pair in chunk], dtype=np.int64)
+    by_order = _sorted_counts(np.array(numbers, dtype=np.int64), lengths, orders, width)
+    return (*(np.stack(arrays, axis=1) for arrays in zip(*by_order, strict=True)), lengths)
+
+
+def _sorted_counts(
+    tokens: np.ndarray, lengths: np.ndarray, orders: int, width: int
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """For each order `(rows,)` clipped, `(rows,)` shared types and `(rows, 2)` types; a token takes `width` bits."""
+    rows = len(lengths)
+    text = np.repeat(np.arange(2 * rows), lengths.ravel())
+    remaining = np.repeat(lengths.ravel().cumsum(), lengths.ravel()) - np.arange(len(tokens))
+    grams = np.zeros_like(tokens)
+    for n in range(1, orders + 1):
+        grams = (grams << width) | np.concatenate([tokens[n - 1 :], np.zeros(min(n - 1, len(tokens)), dtype=np.int64)])
+        whole = remaining >= n
+        row, side = text[whole] >> 1, text[whole] & 1
+        keys = np.sort((row << (n * width + 1)) | (grams[whole] << 1) | side)
+        starts = np.flatnonzero(np.diff(keys, prepend=-1))
+        keys, times = keys[starts], np.diff(starts, append=len(keys))
+        owner = keys >> (n * width + 1)
+        both = np.flatnonzero(np.diff(keys >> 1) == 0)  # the prediction's n-gram, and next to it the reference's
+        clipped = np.bincount(owner[both], np.minimum(times[both], times[both + 1]), rows)
+        types = np.bincount(2 * owner + (keys & 1), minlength=2 * rows).reshape(rows, 2)
+        yield clipped.astype(np.int64), np.bincount(owner[both], minlength=rows), types

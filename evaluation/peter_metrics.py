@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .ngrams import Overlap, WordTokens, common_subsequence, overlap
+from .ngrams import Overlap, WordTokens, overlap
 from .text_metrics import check_pairs
 
 SETTING = "Google NMT bleu without smoothing, seq2seq rouge, PETER's postprocessing tokens, mixed case"
@@ -73,10 +73,9 @@ def peter_metrics(predictions: Sequence[str], references: Sequence[str]) -> Pete
     """
     check_pairs(predictions, references)
     tokens = WordTokens(_split)
-    pairs = [(tokens(a), tokens(b)) for a, b in zip(predictions, references, strict=True)]
-    counts = overlap(pairs, ORDERS)
-    longest = np.array([common_subsequence(a, b) for a, b in pairs], dtype=float)
-    rouge = {f"rouge_{n}": _rouge_n(counts, n) for n in (1, 2)} | {"rouge_l": _rouge_l(longest, counts.lengths)}
+    pairs = ((tokens(a), tokens(b)) for a, b in zip(predictions, references, strict=True))
+    counts = overlap(pairs, ORDERS, longest=True)
+    rouge = {f"rouge_{n}": _rouge_n(counts, n) for n in (1, 2)} | {"rouge_l": _rouge_l(counts.longest, counts.lengths)}
     return Peter({order: google_bleu(counts, order) for order in (1, ORDERS)}, rouge)
 
 

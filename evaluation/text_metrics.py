@@ -15,7 +15,7 @@ from sacrebleu.metrics import BLEU
 
 from xrec_dataset_builder.errors import DataError
 
-from .ngrams import Overlap, Tokenizer, WordTokens, common_subsequence, ngrams, overlap
+from .ngrams import Overlap, Tokenizer, WordTokens, ngrams, overlap
 
 Writing = Literal["latin", "words", "characters"]
 ROUGE_KEYS = {"rouge1": "rouge_1", "rouge2": "rouge_2", "rougeL": "rouge_l"}
@@ -103,7 +103,7 @@ def unique_sentence_ratio(texts: Sequence[str]) -> float:
         DataError: If there is no text.
     """
     check_pairs(texts, texts)
-    return len({tuple(text.split()) for text in texts}) / len(texts)
+    return len({" ".join(text.split()) for text in texts}) / len(texts)
 
 
 def unique_ending_ratio(texts: Sequence[str], words: int = ENDING_WORDS) -> float:
@@ -123,7 +123,7 @@ def unique_ending_ratio(texts: Sequence[str], words: int = ENDING_WORDS) -> floa
     check_pairs(texts, texts)
     if words < 1:
         raise ValueError(f"expected words of at least 1, found {words}")
-    return len({tuple(text.split()[-words:]) for text in texts}) / len(texts)
+    return len({" ".join(text.split()[-words:]) for text in texts}) / len(texts)
 
 
 def distinct_n(texts: Sequence[str], n: int) -> float:
@@ -255,10 +255,9 @@ def rouge_rows(predictions: Sequence[str], references: Sequence[str], script: Wr
     """
     check_pairs(predictions, references)
     tokenize = _latin_tokens if script == "latin" else UnicodeTokenizer(characters=script == "characters").tokenize
-    pairs = [(tokenize(a), tokenize(b)) for a, b in zip(predictions, references, strict=True)]
-    counts = overlap(pairs, 2)
-    longest = np.array([common_subsequence(a, b) for a, b in pairs], dtype=float)
-    shared = np.column_stack([counts.clipped, longest])
+    pairs = ((tokenize(a), tokenize(b)) for a, b in zip(predictions, references, strict=True))
+    counts = overlap(pairs, 2, longest=True)
+    shared = np.column_stack([counts.clipped, counts.longest])
     totals = np.concatenate([counts.totals(), counts.lengths[:, None]], axis=1).sum(axis=-1)
     # 2pr / (p + r) with p = shared / predicted and r = shared / referenced.
     scores = np.divide(2 * shared, totals, out=np.zeros_like(shared), where=shared > 0)
