@@ -1,11 +1,15 @@
 import copy
+import json
+import re
 from html.parser import HTMLParser
 
 import polars as pl
 import pytest
 
 from xrec_evaluation.evaluate import evaluate_predictions
-from xrec_evaluation.report import best_floor, verdict
+from xrec_evaluation.report import render_report, verdict, write_report
+from xrec_evaluation.report_markdown import markdown
+from xrec_evaluation.report_tables import best_floor
 
 VOID = {"meta", "line", "rect", "link", "br", "img"}
 
@@ -98,3 +102,82 @@ def test_verdict_tells_above_below_and_equal(predictions, data, tmp_path):
 def test_verdict_of_one_row_claims_nothing(tmp_path):
     result = evaluate_predictions(pl.DataFrame({"prediction": ["a b"], "reference": ["a b"]}), tmp_path)
     assert "One row cannot tell" in verdict(result)[0]
+
+
+@pytest.fixture
+def audit():
+    """An audit as `audit.json` holds it, with hostile names."""
+    figure = {"value": 1.5, "low": 1.25, "high": 1.75}
+    names = ("permuted", "average", "permuted user", "permuted item", "zero", "noise")
+    change = {"changed": figure, "alike": figure, "lost": {"<b>quiet</b>": 3}, "gained": {"loud": 1}}
+    return {
+        "verdicts": {
+            "depends_on_vector": {"answer": True, "text": "Yes: <i>so</i> it is."},
+            "depends_on_structure": {"answer": None, "text": "Not asked: nobody was held out."},
+        },
+        "rows": 40,
+        "bits": dict.fromkeys(names, figure),
+        "held_out": {"share": 0.3, "rows": 40, "models": [], "permuted": figure, "random_fixed": {**figure, "value": -0.5}},
+        "dilution": {"by_place": [{"first": 1, "last": 2, "rows": 9, **figure}, {"first": 3, "last": 3, "rows": 4, **figure}]},
+        "ablations": {"layers": [{"name": "layer 0", **figure}]},
+        "histories": {"user": {"rows": 9, "carrying": figure, "any": figure}, "item": {"rows": 0, "skipped": "none"}},
+        "texts": {"rows": 4, "permuted": change},
+        "gates": {"user": [figure, figure]},
+        "map": {
+            "points": [[0, 0], [1, 2]],
+            "clusters": [0, 1],
+            "titles": ["<script>Bar</script>", "Cafe"],
+            "about": [{"group": 0, "size": 1, "words": ["beer"]}, {"group": 1, "size": 1, "words": []}],
+        },
+    }
+
+
+def test_the_audit_has_its_section_alone_and_beside_scores(audit, predictions, data, tmp_path):
+    page = Page(render_report(None, audit))
+    assert "Does the text depend on the graph?" in page.text
+    assert "Yes: <i>so</i> it is." in page.text
+    assert "<script>Bar</script>" in page.text
+    assert not {"script", "i"} & set(page.tags)
+    assert page.tags.count("circle") == 2 + 2  # the curve's points and the map's
+    assert "\N{MINUS SIGN}0.50" in page.text
+    evaluate_predictions(predictions, tmp_path, data)
+    (tmp_path / "audit.json").write_text(json.dumps(audit))
+    write_report(tmp_path)
+    both = Page((tmp_path / "report.html").read_text())
+    assert "beside the floors" in both.text
+    assert "What the embeddings are worth" in both.text
+    evaluate_predictions(predictions, tmp_path, data)  # a new evaluation keeps the audit
+    assert "What the embeddings are worth" in (tmp_path / "report.html").read_text()
+
+
+def test_an_audit_of_a_model_without_injection_leaves_sections_out(audit):
+    audit |= {"ablations": {}, "gates": {}, "map": None, "texts": {}, "histories": {}}
+    audit["held_out"] = {"share": 0.0, "rows": 0, "models": [], "skipped": "nobody"}
+    text = Page(render_report(None, audit)).text
+    for missing in ("Which part", "Which experts", "The items", "How the text changes", "One entry"):
+        assert missing not in text
+
+
+def test_markdown_holds_the_figures_and_no_markup_of_texts(audit, predictions, data, tmp_path):
+    result = evaluate_predictions(predictions, tmp_path, data, {"a | b <i>": ["nothing"] * 6})
+    judges = {"judges": {"m|1": {"verdict": "Useless <b>judge</b>."}}, "agreement": {}}
+    text = markdown(result, audit, judges, verdict(result))
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows[:10]} == {len(re.findall(r"\|", rows[0]))}
+    assert "<i>" not in text
+    assert "<b>" not in text
+    assert "A \\| b &lt;i>" in text
+    assert "1.50 (1.25 to 1.75)" in text
+    assert (tmp_path / "report.md").read_text().startswith("### Scores beside their floors")
+
+
+def test_tables_by_groups_show_every_metric_once(predictions, data, tmp_path):
+    result = evaluate_predictions(predictions, tmp_path, data)
+    text = (tmp_path / "report.html").read_text()
+    for key in result["systems"]["model"]["metrics"]:
+        from xrec_evaluation.metrics import METRICS
+
+        assert text.count(f">{METRICS[key].label} ") + text.count(f">{METRICS[key].label}<") >= 1
+    assert "p (Holm)" in text
+    assert "Does the text point at its own pair?" in text
+    assert result["own_rank"]["chance"] == pytest.approx(1 / 6)
