@@ -50,6 +50,8 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
         parser.error("MODEL needs --data, the dataset folder whose test split it explains")
     if options.model is None and options.limit is not None:
         parser.error("--limit goes with MODEL; a file of predictions is scored whole")
+    if options.nli is not None and (options.encoder is None or options.data is None):
+        parser.error("--nli goes with --encoder and --data, which claims are looked for with and in")
     options.compare = _named_models(options.compare, parser)
     return options
 
@@ -94,8 +96,20 @@ def _evaluate_file(options: argparse.Namespace) -> dict[str, Any]:
 
     rows = read_predictions(options.predictions)
     models = load_models(read_metric_options(options))
+    grounder = _grounder(options, models)
     write_parquet(options.out / PREDICTIONS, rows)
-    return evaluate_predictions(rows, options.out, options.data, models=models)
+    return evaluate_predictions(rows, options.out, options.data, models=models, grounder=grounder)
+
+
+def _grounder(options: argparse.Namespace, models: Any) -> Any:
+    """What claims are looked for with; None without an encoder or data."""
+    if models.embedding is None or options.data is None:
+        return None
+    from .grounded_examples import Grounder
+    from .nli import Entailment
+
+    nli = None if options.nli is None else Entailment(options.nli, device=options.metric_device)
+    return Grounder(models.embedding.encoder, nli, options.false_support)
 
 
 def _named_models(compare: Sequence[str], parser: Parser) -> dict[str, str]:
@@ -129,6 +143,7 @@ def _evaluate_explained(options: argparse.Namespace, explained: Mapping[str, lis
     from .files import write_parquet
     from .metric_options import load_models, read_metric_options
 
+    models = load_models(read_metric_options(options))
     first, *further = explained[MODEL]
     others = {name: runs for name, runs in explained.items() if name != MODEL}
     columns = {name: runs[0]["prediction"] for name, runs in others.items()}
@@ -145,7 +160,8 @@ def _evaluate_explained(options: argparse.Namespace, explained: Mapping[str, lis
         options.data,
         {name: [run["prediction"].to_list() for run in runs] for name, runs in others.items()},
         seeds=[run["prediction"].to_list() for run in further],
-        models=load_models(read_metric_options(options)),
+        models=models,
+        grounder=_grounder(options, models),
         likelihoods={
             name: [Likelihood(run["nats"].to_numpy(), run["tokens"].to_numpy()) for run in runs]
             for name, runs in explained.items()
@@ -191,6 +207,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--batch-size", type=_positive, default=32, metavar="N", help="rows explained at once (default: 32)")
     add_metric_flags(parser)
+    grounding = parser.add_argument_group("grounding of claims (with --encoder and --data)")
+    grounding.add_argument(
+        "--nli", metavar="MODEL", help="classifier of entailment and contradiction; without it, cosines alone"
+    )
+    grounding.add_argument(
+        "--false-support", type=float, default=0.05, metavar="S", help="share of foreign claims that may pass (default: 0.05)"
+    )
     return parser
 
 

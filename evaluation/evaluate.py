@@ -19,6 +19,7 @@ from .copying import RUN, Source, copied_from_own
 from .examples import choose_examples
 from .files import check_folder, write_text
 from .floors import Floors, available_floors
+from .grounded_examples import Grounder, ground_evaluation
 from .metric_options import Models
 from .metrics import Measured, measure
 from .own_rank import OwnReferences
@@ -70,6 +71,7 @@ def evaluate_predictions(
     seeds: Sequence[Sequence[str]] = (),
     models: Models | None = None,
     likelihoods: Mapping[str, Sequence[Likelihood]] | None = None,
+    grounder: Grounder | None = None,
 ) -> dict[str, Any]:
     """Score predictions, their floors and further systems on the same rows; write the figures and the report.
 
@@ -82,10 +84,12 @@ def evaluate_predictions(
         seeds: Texts of the same model trained with further seeds, each one a row; figures are means over all.
         models: Loaded models of further metrics.
         likelihoods: Of the model and further systems, by name, where known; one a seed.
+        grounder: Looks for the claims of the texts in what the training split knows; None, or no data, leaves that out.
 
     Returns:
         What `metrics.json` holds: `rows`, `headline`, `settings`, `systems` (each with `kind`, `metrics`, `seeds` where there
-        are several and, but for the model, `model_minus_system`), `ceilings`, `skipped`, `own_rank`, `copied`, `examples`.
+        are several and, but for the model, `model_minus_system`), `ceilings`, `skipped`, `own_rank`, `copied`, `examples`,
+        and `grounding` where there is a grounder.
 
     Raises:
         DataError: If there is no row, a column or a pair is missing, or a system does not fit the rows.
@@ -110,6 +114,8 @@ def evaluate_predictions(
     first = {name: runs[0] for name, runs in texts.items()}
     result |= {"own_rank": _own_rank(references, first), "copied": _copied(rows, first, training)}
     result["examples"] = choose_examples(rows, average(measured[MODEL]).per_row[result["headline"]], truth, shared)
+    if grounder is not None and data is not None:
+        result["grounding"], result["examples"] = ground_evaluation(rows, data, grounder, result["examples"])
     write_text(out / METRICS_FILE, json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
     write_report(out)
     return result

@@ -58,6 +58,17 @@ def write_parquet(path: Path, table: "pl.DataFrame") -> None:
 
 @contextmanager
 def replaced(path: Path) -> Iterator[Path]:
+    """Replace a file in one step by what a block writes.
+
+    Args:
+        path: The file; its folder is created.
+
+    Yields:
+        Where to write it.
+
+    Raises:
+        DataError: If the folder cannot be written to.
+    """
     check_folder(path.parent)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

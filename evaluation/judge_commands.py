@@ -222,6 +222,8 @@ def plan_text(docket: "Docket", journal: Path, asking: "AskOptions") -> str:
 
 def _digests(rows: "pl.DataFrame", systems: Sequence[str]) -> dict[str, str]:
     """What tells whether two judges judged the same texts: by system, and of the references."""
+    import polars as pl
+
     columns: Mapping[str, str] = {
         "reference": "reference",
         **{one: "prediction" if one == "model" else one for one in systems},

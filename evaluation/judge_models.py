@@ -43,7 +43,7 @@ class OpenAIJudge(OpenAITeacher):
     def fields(self, request: Request, unknown: Collection[str]) -> dict[str, Any]:
         """What is sent; see `OpenAITeacher`."""
         fields = super().fields(request, unknown)
-        if self._top:  # one is no use without the other
+        if self._top and not {"logprobs", "top_logprobs"} & set(unknown):  # one is no use without the other
             fields |= {"logprobs": True, "top_logprobs": self._top}
         return fields
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from .metrics import METRICS
 from .report_audit import HEARD, QUESTIONS, cell
-from .report_tables import best_floor, name_of
+from .report_tables import best_floor, kept_when_shuffled, name_of
 
 SHOWN = ("aspect_f1", "rouge_l", "bleu_4", "embedding_similarity", "bert_f1", "bert_f1_rescaled", "usr", "words")
 
@@ -71,10 +71,8 @@ def _pointing(result: Mapping[str, Any]) -> str:
     if ranks is None:
         return ""
     own, chance = ranks["systems"]["model"]["first"]["value"], ranks["chance"]
-    return (
-        f"The own reference is the nearest of {ranks['candidates']} in {100 * own:.1f} % of the rows "
-        f"(by TF-IDF; chance {100 * chance:.1f} %)."
-    )
+    nearest = f"The own reference is the nearest of {ranks['candidates']} in {100 * own:.1f} % of the rows"
+    return f"{nearest} (by TF-IDF; chance {100 * chance:.1f} %). {kept_when_shuffled(result) or ''}".strip()
 
 
 def _audit(audit: Mapping[str, Any]) -> str:

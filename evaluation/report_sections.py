@@ -76,30 +76,33 @@ that their titles and profiles have more often than others.</p>
 
 GROUNDING = """<h2>Are the claims grounded?</h2>
 <div class="card">
-{% if grounding.precision %}
-<p><b>{{ "%.1f"|format(100 * grounding.precision.value) }} %</b> of the claims of a text are supported by the item's texts
-({{ "%.1f"|format(100 * grounding.precision.low) }} to {{ "%.1f"|format(100 * grounding.precision.high) }})
-{%- if grounding.precision.floor %}; checked against another pair's texts,
-{{ "%.1f"|format(100 * grounding.precision.floor.value) }} %{% endif %}.</p>
+{% if grounding.skipped is defined %}
+<p>Not looked at: {{ grounding.skipped }}.</p>
+{% else %}
+{% set own = grounding.model %}
+{% if own.precision %}
+<p><b>{{ "%.1f"|format(100 * own.precision.value) }} %</b> of a text's claims are supported by the item's texts
+({{ "%.1f"|format(100 * own.precision.low) }} to {{ "%.1f"|format(100 * own.precision.high) }})
+{%- if own.precision.floor %}; against another pair's texts {{ "%.1f"|format(100 * own.precision.floor.value) }} %{% endif %}
+{%- if grounding.reference.precision %}; of the references' claims
+{{ "%.1f"|format(100 * grounding.reference.precision.value) }} %{% endif %}.</p>
 {% else %}
 <p>No claim could be judged: there is nothing to look them up in.</p>
 {% endif %}
-{% if grounding.contradicted %}
-<p>{{ "%.1f"|format(100 * grounding.contradicted.value) }} % are contradicted.</p>
+{% if own.contradicted %}
+<p>{{ "%.1f"|format(100 * own.contradicted.value) }} % are contradicted.</p>
 {% endif %}
-<p class="soft">{{ grounding.claims }} claims in {{ grounding.rows }} texts, {{ grounding.rows_without_claims }} of
-them without a
-claim. {% for name, count in grounding.verdicts.items() %}{{ name }}:
-{{ count }}{{ ", " if not loop.last else "." }}{% endfor %}</p>
-{% if grounding.unfounded_words %}
-<p class="soft">Words found nowhere: {% for one in grounding.unfounded_words[:20] %}{{ one.text }} ({{ one.rows }})
+<p class="soft">{{ own.claims }} claims in {{ own.rows }} texts, {{ own.rows_without_claims }} of them without a claim.
+{% for name, count in own.verdicts.items() %}{{ name }}: {{ count }}{{ ", " if not loop.last else "." }}{% endfor %}</p>
+{% for label, found in (("Words", own.unfounded_words), ("Names", own.unfounded_names)) %}
+{% if found %}
+<p class="soft">{{ label }} found nowhere: {% for one in found[:20] %}{{ one.text }} ({{ one.rows }})
 {{- ", " if not loop.last }}{% endfor %}.</p>
 {% endif %}
-{% if grounding.unfounded_names %}
-<p class="soft">Names found nowhere: {% for one in grounding.unfounded_names[:20] %}{{ one.text }} ({{ one.rows }})
-{{- ", " if not loop.last }}{% endfor %}.</p>
+{% endfor %}
 {% endif %}
 </div>
+<p class="note">Precision rises with copying: read it beside its floor and between systems on the same rows.</p>
 """
 
 JUDGES = """{% import "macros" as draw %}

@@ -93,10 +93,22 @@ def metric_tables(result: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [*tables, *_pointing(result)]
 
 
+def kept_when_shuffled(result: Mapping[str, Any]) -> str | None:
+    """How much of its ROUGE-L the model keeps when its texts are handed to other rows; None where that cannot be said."""
+    systems = result["systems"]
+    own = systems["model"]["metrics"]["rouge_l"]["value"]
+    if "shuffled" not in systems or not own:
+        return None
+    share = systems["shuffled"]["metrics"]["rouge_l"]["value"] / own
+    return f"Handed to other rows, the model's texts keep {100 * share:.0f} % of their ROUGE-L."
+
+
 def notes(result: Mapping[str, Any]) -> list[str]:
     """What the systems are, what is missing, and how figures were computed."""
     present = [*result["systems"], *result["ceilings"]]
-    lines = [f"{name_of(name)}: {MEANINGS[name]}" for name in present if name in MEANINGS]
+    kept = kept_when_shuffled(result)
+    lines = [kept] if kept else []
+    lines += [f"{name_of(name)}: {MEANINGS[name]}" for name in present if name in MEANINGS]
     lines += [f"{name_of(name)} is missing: {reason}." for name, reason in result["skipped"].items()]
     settings = {
         key: value for key, value in result["settings"].items() if key not in ("seed", "resamples", "level", "rouge_tokenizer")

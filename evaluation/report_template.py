@@ -102,7 +102,7 @@ EXAMPLES = """<h2>Examples</h2>
 <dt>Claims</dt><dd>
 {% for claim in example.claims %}
 <p class="claim {{ claim.verdict }}"><b>{{ claim.verdict }}:</b> {{ claim.claim }}
-{% if claim.evidence %}<span class="soft">{{ claim.source }}: {{ claim.evidence }}</span>{% endif %}</p>
+{% if claim.evidence %}<span class="soft">{{ claim.source|replace("_", " ") }}: {{ claim.evidence }}</span>{% endif %}</p>
 {% endfor %}
 </dd>
 {% endif %}

@@ -22,6 +22,7 @@ PROFILES = {
     "i2": ("Opal Bar", ""),
     "i3": ("Dune Inn", "It serves grilled fish. It has a shady garden."),
     "i4": ("", ""),
+    "i5": ("Live Music Hall", ""),
 }
 TASTES = {"u1": "The user loves old maps.", "u2": "", "u3": "The user loves grilled fish."}
 PAIRS = {

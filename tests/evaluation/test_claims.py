@@ -32,6 +32,7 @@ def test_every_aspect_of_the_built_in_world_becomes_one_claim(template, count):
         ),
         ("The user would enjoy Taco Riendo in Ohio because it has a salsa bar.", ["salsa bar"]),
         ("The user would enjoy this place for its rich coffee.", ["rich coffee"]),
+        ("The user came back because of tea and the bread.", ["tea", "bread"]),
         ("You would enjoy the business because it is open late, and offers fresh juice.", ["it is open late", "fresh juice"]),
         ("Fans of old books, and those who like rare maps, would enjoy Fern & Co.", ["Fans of old books", "rare maps"]),
         ("A tavern known for craft beer.", ["tavern", "craft beer"]),

@@ -178,19 +178,21 @@ def test_texts_and_items_that_cannot_be_judged(tmp_path, encoder):
         ("nobody", "i3", "The user loved the grilled fish."),
         ("u3", "i1", "川菜很辣\uff0c服务也很好。"),
         ("u3", "i1", "Живая музыка, тихая терраса."),
+        ("u1", "i5", "The user loved the live music."),  # a title alone says too little
     )
     found = ground(rows, data, encoder, WordNli(), GIVEN)
-    assert found.rows["claims"].to_list() == [0, 0, 0, 1, 1, 1, 2, 2]
-    assert found.rows["supported"].to_list() == [None, None, None, None, None, 1.0, 0.0, 0.0]
+    assert found.rows["claims"].to_list() == [0, 0, 0, 1, 1, 1, 2, 2, 1]
+    assert found.rows["supported"].to_list() == [None, None, None, None, None, 1.0, 0.0, 0.0, None]
     assert found.claims["verdict"].to_list()[:3] == ["no evidence", "no evidence", "supported"]
+    assert found.claims["verdict"].to_list()[-1] == "no evidence"
     assert found.rows["unfounded_words"][6] is None
     assert found.rows["unfounded_words"][7].to_list() == ["живая", "музыка", "тихая", "терраса"]
     summary = found.summary()
-    assert (summary["rows_without_claims"], summary["rows_without_item_evidence"]) == (3, 2)
+    assert (summary["rows_without_claims"], summary["rows_without_item_evidence"]) == (3, 3)
     assert (summary["unknown_users"], summary["unknown_items"]) == (1, 1)
     assert summary["precision"]["rows"] == 3
     json.dumps(summary, allow_nan=False)
-    assert len(found.as_examples(range(8))) == 8
+    assert len(found.as_examples(range(9))) == 9
 
 
 def test_nothing_to_judge_gives_no_figure(tmp_path, encoder):

@@ -100,6 +100,14 @@ def test_a_noisy_judge_is_not_trusted():
     assert found["told"] == []
 
 
+def test_a_judge_that_sees_a_little_is_not_trusted():
+    """Surely better than chance, and still wrong in three of ten pairs."""
+    draw = np.random.default_rng(7)
+    found = calibrate({"reference": draw.normal(0.75, 1, 400), "shuffled": draw.normal(0, 1, 400)}, resamples=100)
+    assert 0.6 < found["auc"]["shuffled"]["low"] < found["auc"]["shuffled"]["high"] < 0.78
+    assert found["not_told"] == ["shuffled"]
+
+
 def test_few_rows_say_nothing():
     found = calibrate({kind: one[:19] for kind, one in scores(shuffled=2, empty=3).items()}, resamples=50)
     assert trusted(found) is None

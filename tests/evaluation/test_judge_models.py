@@ -1,5 +1,6 @@
 import asyncio
 import json
+from functools import partial
 
 import pytest
 import torch
@@ -154,6 +155,22 @@ def test_a_local_judge_gives_each_question_the_expected_digit_of_its_own_logits(
 def test_a_local_judge_prefers_among_its_two_digits_only():
     found, _ = judged(TransformersJudge(model(), 4, tokenizer=words()), [request(text, "preference") for text in TEXTS])
     assert [one.score for one in found] == pytest.approx([by_hand(text, "12")[0] - 1 for text in TEXTS], abs=1e-5)
+
+
+def test_a_named_model_is_loaded_at_its_revision_and_its_commit_is_known(monkeypatch):
+    asked = []
+
+    def load(what, name, **given):
+        asked.append((name, given["revision"]))
+        return what
+
+    loaded = model()
+    loaded.config._commit_hash = "0123abcd"
+    for kind, made in (("AutoTokenizer", words()), ("AutoModelForCausalLM", loaded)):
+        monkeypatch.setattr(f"xrec_dataset_builder.transformers_teacher.{kind}.from_pretrained", partial(load, made))
+    judge = make_judge("transformers", "some/model", revision="v1")
+    assert asked == [("some/model", "v1")] * 2
+    assert judge.revision == "0123abcd"
 
 
 def test_a_tokenizer_without_a_digit_is_refused():
