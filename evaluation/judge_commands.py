@@ -84,6 +84,7 @@ def hold_hearing(
     """
     from .judge import judge_rows
     from .judge_text import table_text
+    from .report import write_report
 
     revision = getattr(judge, "revision", None)
     if revision is not None and options.revision is None:
@@ -100,7 +101,8 @@ def hold_hearing(
     spent += "" if counts.cost is None else f", cost {counts.cost:.4f}"
     failed = "".join(f"no usable answer: {reason}\n" for reason in hearing.failures)
     text = table_text(document, options.called)
-    sys.stdout.write(f"{text}\n{spent}\n{failed}Figures: {report / FIGURES}\n")
+    write_report(report)
+    sys.stdout.write(f"{text}\n{spent}\n{failed}Figures: {report / FIGURES}\nReport: {report / 'report.html'}\n")
 
 
 def read_report(report: Path, data: Path | None = None) -> "pl.DataFrame":

@@ -7,6 +7,8 @@ from typing import Any
 
 import jinja2
 
+from xrec_dataset_builder.errors import DataError
+
 from .files import write_text
 from .metrics import METRICS, WORD_LIMIT, Metric
 from .report_audit import QUESTIONS, audit_section
@@ -17,6 +19,12 @@ from .report_tables import best_floor, metric_tables, name_of, notes, plot
 from .report_template import TEMPLATES
 
 METRICS_FILE, AUDIT_FILE, JUDGES_FILE = "metrics.json", "audit.json", "judges.json"
+NEEDED = {
+    METRICS_FILE: {"rows", "headline", "systems", "ceilings", "own_rank", "copied", "examples"},
+    AUDIT_FILE: {"verdicts", "bits", "held_out", "dilution", "gates", "map"},
+    JUDGES_FILE: {"judges", "agreement"},
+}
+"""What the report reads, and keys by which a file is known for ours."""
 
 
 def write_report(folder: Path) -> None:
@@ -26,15 +34,23 @@ def write_report(folder: Path) -> None:
         folder: Holds `metrics.json`, `audit.json` or both, and perhaps `judges.json`.
 
     Raises:
-        DataError: If the folder cannot be written to.
+        DataError: If a file is not ours, or the folder cannot be written to.
     """
-    result, audit, judges = (_read(folder / name) for name in (METRICS_FILE, AUDIT_FILE, JUDGES_FILE))
+    result, audit, judges = (_read(folder / name, keys) for name, keys in NEEDED.items())
     write_text(folder / "report.html", render_report(result, audit, judges))
     write_text(folder / "report.md", markdown(result, audit, judges, verdict(result) if result else []))
 
 
-def _read(path: Path) -> dict[str, Any] | None:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+def _read(path: Path, keys: set[str]) -> dict[str, Any] | None:
+    if not path.is_file():
+        return None
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path}: expected JSON, found {error}; make it again") from error
+    if not isinstance(found, dict) or not keys <= set(found):
+        raise DataError(f"{path}: expected what this version of xrec writes, found another file; make it again")
+    return found
 
 
 def verdict(result: Mapping[str, Any]) -> list[str]:

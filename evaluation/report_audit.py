@@ -56,10 +56,10 @@ def number(value: float | None, digits: int = 2, scale: float = 1.0) -> str:
 
 def cell(figure: Mapping[str, float | None] | None, digits: int = 2, scale: float = 1.0) -> dict[str, str]:
     """A figure with its interval, for a table."""
-    if figure is None:
+    if figure is None or figure["value"] is None:
         return {"value": DASH, "range": ""}
     low, high = figure.get("low"), figure.get("high")
-    span = "" if low is None else f"{number(low, digits, scale)} to {number(high, digits, scale)}"
+    span = "" if low is None or high is None else f"{number(low, digits, scale)} to {number(high, digits, scale)}"
     return {"value": number(figure["value"], digits, scale), "range": span}
 
 

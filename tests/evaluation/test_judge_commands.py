@@ -30,7 +30,6 @@ def report(tmp_path):
     folder = tmp_path / "report"
     folder.mkdir()
     rows().write_parquet(folder / "predictions.parquet")
-    (folder / "metrics.json").write_text("{}")
     return folder
 
 
@@ -76,6 +75,9 @@ def test_judges_gather_in_one_file(report, capsys):
     assert list(third["judges"]) == ["openai:m", "openai:n"]  # in place of the earlier one
     assert third["judges"]["openai:n"]["revision"] == "r2"
     assert third["agreement"]["faithfulness"]["pairs"][0]["spearman"]["value"] == pytest.approx(1)
+    with ScriptedServer(honest) as server:
+        assert list(judge(report, server)["judges"]) == ["openai:n", "openai:m"]  # the last to judge is the last
+    assert server.requests == []
     again = pl.read_parquet(report / "judgements.parquet")
     assert again.filter(pl.col("judge") == "openai:m").equals(table.filter(pl.col("judge") == "openai:m"))
 

@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 import polars as pl
 import pytest
 
+from xrec_dataset_builder.errors import DataError
 from xrec_evaluation.evaluate import evaluate_predictions
 from xrec_evaluation.report import render_report, verdict, write_report
 from xrec_evaluation.report_markdown import markdown
@@ -171,6 +172,25 @@ def test_markdown_holds_the_figures_and_no_markup_of_texts(audit, predictions, d
     assert (tmp_path / "report.md").read_text().startswith("### Scores beside their floors")
 
 
+def test_what_judges_say_is_shown_with_what_they_are_worth():
+    figure, nothing = {"value": 3.25, "low": 3.0, "high": 3.5}, {"value": None, "low": None, "high": None}
+    entry = {
+        "verdict": "This judge cannot tell <b>a shuffled text</b> from the right one.",
+        "notes": ["Half the digits were unsure."],
+        "systems": {"model": {"fluency": figure}, "permuted embeddings": {"fluency": nothing}},
+        "preferences": {"permuted embeddings": {"wins": 4, "losses": 1, "ties": 2, "rows": 7}},
+        "calibration": {"fluency": {"auc": {"shuffled": {"value": 0.5, "low": 0.4, "high": 0.6}}}},
+    }
+    pair = {"judges": ["a", "b"], "spearman": {"value": 0.3, "low": 0.1, "high": 0.5}, "kendall": nothing}
+    agreement = {"fluency": {"pairs": [pair], "alpha": nothing, "same_order": False}}
+    page = Page(render_report(None, None, {"judges": {"a": entry, "b": entry}, "agreement": agreement}))
+    for text in ("<b>a shuffled text</b>", "3.25", "4 of 7", "1 lost, 2 tied", "shuffled 0.50", "unsure"):
+        assert text in page.text
+    assert "a and b: Spearman's rho 0.30 (0.10 to 0.50)" in page.text
+    assert "alpha" not in page.text
+    assert "order the systems differently" in page.text
+
+
 def test_tables_by_groups_show_every_metric_once(predictions, data, tmp_path):
     result = evaluate_predictions(predictions, tmp_path, data)
     text = (tmp_path / "report.html").read_text()
@@ -181,3 +201,11 @@ def test_tables_by_groups_show_every_metric_once(predictions, data, tmp_path):
     assert "p (Holm)" in text
     assert "Does the text point at its own pair?" in text
     assert result["own_rank"]["chance"] == pytest.approx(1 / 6)
+
+
+@pytest.mark.parametrize(("text", "found"), [("{", "expected JSON"), ("[]", "another file"), ('{"rows": 3}', "another file")])
+def test_a_foreign_file_is_one_line(text, found, tmp_path):
+    (tmp_path / "metrics.json").write_text(text)
+    with pytest.raises(DataError, match=found):
+        write_report(tmp_path)
+    assert not (tmp_path / "report.html").exists()
