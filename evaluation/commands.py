@@ -68,7 +68,11 @@ def table_text(result: Mapping[str, Any]) -> str:
     from .metrics import METRICS
     from .report import name_of, verdict
 
-    keys = [key for key in ("aspect_f1", "rouge_l", "bleu_4", "usr") if key in result["systems"]["model"]["metrics"]]
+    keys = [
+        key
+        for key in ("aspect_f1", "bert_f1", "rouge_1", "rouge_l", "bleu_4", "usr")
+        if key in result["systems"]["model"]["metrics"]
+    ]
     head = METRICS[result["headline"]]
     header = ["system", head.label, "interval", *(METRICS[key].label for key in keys if key != result["headline"])]
     lines = [header]

@@ -27,6 +27,8 @@ from .predictions import clean_predictions
 from .report import METRICS_FILE, write_report
 
 MODEL = "model"
+HEADLINES = ("aspect_f1", "bert_f1", "rouge_1")
+"""The first that can be computed leads the report: the truth, then what agrees best with judges (docs/metrics.md)."""
 Texts = Sequence[str] | Sequence[Sequence[str]]
 """One text a row; or for several seeds one such list each."""
 
@@ -207,7 +209,7 @@ def _need_ids(rows: pl.DataFrame) -> None:
 
 def _result(rows: pl.DataFrame, measured: Mapping[str, list[Measured]], floors: Floors, truth: Truth | None) -> dict[str, Any]:
     means = {name: average(runs) for name, runs in measured.items()}
-    headline = "aspect_f1" if truth is not None else "rouge_l"
+    headline = next(key for key in HEADLINES if key in means[MODEL].per_row)
     systems: dict[str, dict[str, Any]] = {}
     for name, system in means.items():
         kind = "model" if name == MODEL else "floor" if name in floors.texts else "condition"

@@ -84,8 +84,9 @@ def overlap(pairs: Iterable[Pair], orders: int, longest: bool = False) -> Overla
     parts = []
     while chunk := list(islice(left, _CHUNK)):
         subsequences = [common_subsequence(*pair) for pair in chunk] if longest else []
-        parts.append(Overlap(*_shared(chunk, orders), np.array(subsequences, dtype=float)))
-    return Overlap(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+        parts.append((*_shared(chunk, orders), np.array(subsequences, dtype=float)))
+    clipped, shared_types, types, lengths, longest_found = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    return Overlap(clipped, shared_types, types, lengths, longest_found)
 
 
 def common_subsequence(a: Sequence[str], b: Sequence[str]) -> int:

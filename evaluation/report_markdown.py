@@ -7,7 +7,7 @@ from .metrics import METRICS
 from .report_audit import HEARD, QUESTIONS, cell
 from .report_tables import best_floor, kept_when_shuffled, name_of
 
-SHOWN = ("aspect_f1", "rouge_l", "bleu_4", "embedding_similarity", "bert_f1", "bert_f1_rescaled", "usr", "words")
+SHOWN = ("aspect_f1", "bert_f1", "rouge_1", "rouge_l", "bleu_4", "embedding_similarity", "bert_f1_rescaled", "usr", "words")
 
 
 def markdown(

@@ -18,7 +18,7 @@ COMMANDS = {
 }
 EXTRAS = {
     "distill": {"polars", "tqdm", "yaml"},
-    "eval": {"sacrebleu", "rouge_score", "jinja2", "sklearn", "scipy", "matplotlib"},
+    "eval": {"sacrebleu", "jinja2", "sklearn", "scipy", "matplotlib", "nltk"},
 }
 
 

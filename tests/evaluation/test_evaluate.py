@@ -49,9 +49,9 @@ def test_differences_are_paired_on_the_same_rows(predictions, tmp_path):
     rows = predictions.select("prediction", "reference")
     result = evaluate_predictions(rows, tmp_path)
     texts, references = rows["prediction"].to_list(), rows["reference"].to_list()
-    model, floor = (rouge_rows(system, references)["rouge_l"] for system in (texts, shuffled(texts)))
+    model, floor = (rouge_rows(system, references)["rouge_1"] for system in (texts, shuffled(texts)))
     expected = paired_difference(model, floor)
-    found = result["systems"]["shuffled"]["model_minus_system"]["rouge_l"]
+    found = result["systems"]["shuffled"]["model_minus_system"]["rouge_1"]
     assert found == {
         "value": pytest.approx(expected.mean),
         "low": pytest.approx(expected.low),
@@ -60,7 +60,7 @@ def test_differences_are_paired_on_the_same_rows(predictions, tmp_path):
         "p_value": expected.p_value,
         "p_holm": pytest.approx(2 * expected.p_value),  # the smaller of two comparisons
     }
-    assert result["headline"] == "rouge_l"
+    assert result["headline"] == "rouge_1"
     assert set(result["skipped"]) == {"copied_profile", "other_user", "nearest"}
     assert figures(result, "shuffled", "usr") == figures(result, "model", "usr")
 
