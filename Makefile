@@ -20,8 +20,9 @@ demo: $(INSTALLED)  ## the whole flow on the built-in world: environment, data, 
 	rm -rf demo
 	$(BIN)/xrec demo --out demo
 
+# A process a core, each with one thread: the tests are many and small.
 test: $(INSTALLED)  ## environment, the main job, and all tests
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
 
 test-slow: $(INSTALLED)  ## the tests that take minutes
 	$(BIN)/pytest -m slow
