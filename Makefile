@@ -51,7 +51,7 @@ test-ray: $(INSTALLED) $(RAY)  ## the example that runs shards on a local Ray
 quality: $(INSTALLED)  ## lint, format check, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy modeling_xrec dataset_builder training baselines evaluation hub_card examples
+	$(BIN)/mypy modeling_xrec dataset_builder training baselines evaluation hub_card serving examples
 
 format: $(INSTALLED)  ## format and mend what can be mended
 	$(BIN)/ruff check --fix .

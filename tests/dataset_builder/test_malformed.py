@@ -168,7 +168,11 @@ BAD_FILES = [
     ("t.jsonl", b'[{"user_id": 1, "item_id": 2}]\n', "{path}, line 1: expected a JSON object, found list"),
     ("t.jsonl", b'{\n"user_id": 1, "item_id": 2\n}\n', "{path}, line 1: expected a JSON object, found expecting property"),
     ("t.jsonl.gz", b"no gzip", "{path}: expected a readable gzip file, found Not a gzipped file"),
-    ("t.jsonl.gz", gzip.compress(b'{"user_id": 1, "item_id": 2}\n' * 9)[:-9], "{path}: expected a readable gzip file, found"),
+    (
+        "t.jsonl.gz",
+        gzip.compress(b'{"user_id": 1, "item_id": 2}\n' * 9, mtime=0)[:-9],
+        "{path}: expected a readable gzip file, found",
+    ),
     ("t.jsonl.zst", b"no zstd", "{path}: expected a readable zstd file, found"),
     ("t.csv.gz", b"no gzip", "{path}: expected a readable csv table, found Not a gzipped file"),
     (

@@ -1,0 +1,1 @@
+"""The API and the page: why was this recommended to me?"""
