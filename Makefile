@@ -22,7 +22,7 @@ demo: $(INSTALLED)  ## the whole flow on the built-in world: environment, data, 
 
 # A process a core, each with one thread: the tests are many and small.
 test: $(INSTALLED)  ## environment, the main job, and all tests
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
 
 test-slow: $(INSTALLED)  ## the tests that take minutes
 	$(BIN)/pytest -m slow

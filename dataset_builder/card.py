@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .card_details import card_yaml, filters_section, masking_section, prompts_section, source_section
 from .configs import CONFIGS, Config, dtypes, fingerprint, row_count
 from .licences import Licence, licence_of, licence_section
 from .schema import COLD_SPLITS, SPLITS, DatasetFolder
@@ -75,11 +76,12 @@ def card_text(
         repo_id: the repository to load from; None for a folder.
         notes: sentences on what was left out or changed for publishing.
     """
-    return "\n".join([*_yaml(listed, licence), *_body(listed, build, licence, repo_id, list(notes))]) + "\n"
+    return "\n".join([*_yaml(listed, build, licence), *_body(listed, build, licence, repo_id, list(notes))]) + "\n"
 
 
-def _yaml(listed: list[Listed], licence: Licence) -> list[str]:
-    lines = ["---", *licence.yaml(), "tags:", "- recommendation", "- explainable-recommendation"]
+def _yaml(listed: list[Listed], build: Mapping[str, Any], licence: Licence) -> list[str]:
+    rows = sum(row_count(path) for path in listed[0].files.values()) if listed else 0
+    lines = ["---", *licence.yaml(), *card_yaml(build, rows), "tags:", "- recommendation", "- explainable-recommendation"]
     lines += ["configs:", *(line for one in listed for line in one.yaml())]
     return [*lines, "dataset_info:", *(line for one in listed for line in one.info()), "---"]
 
@@ -97,8 +99,13 @@ def _body(
     lines += [f'{other} = load_dataset({where}, "{other}")', "```"]
     if notes:
         lines += ["", "## What is published", "", *(f"- {note}" for note in notes)]
-    lines += ["", "## Leaks", "", *_leaks(build)]
-    lines += ["", "## Explanations", "", _origin(build)]
+    lines += ["", "## Source", "", *source_section(build, licence)]
+    lines += ["", "## Filters and splits", "", *filters_section(build)]
+    lines += ["", "## Leaks", "", *leaks(build)]
+    lines += ["", "## Explanations", "", origin(build)]
+    prompts = prompts_section(build)
+    lines += ["", "## Prompts", "", *prompts] if prompts else []
+    lines += ["", "## Personal data", "", *masking_section(build)]
     lines += ["", "## Licence", "", licence_section(licence, made_up=build["source"] == "synthetic")]
     return lines
 
@@ -122,7 +129,12 @@ def _row(title: str, counts: Mapping[str, int], prefix: str, splits: list[str]) 
     return f"| {title} | " + " | ".join(f"{counts.get(prefix + split, 0):,}" for split in splits) + " |"
 
 
-def _leaks(build: Mapping[str, Any]) -> list[str]:
+def leaks(build: Mapping[str, Any]) -> list[str]:
+    """Return what cards say of leaks, a sentence or two a line.
+
+    Args:
+        build: the content of a build.json.
+    """
     leak = build["leak_report"]
     lines = [f"{leak['count']:,} of {leak['total']:,} held-out pairs ({100 * leak['overlap']:.1f} %) are training edges."]
     copies = build.get("straddling_reviews")
@@ -142,7 +154,12 @@ def _leaks(build: Mapping[str, Any]) -> list[str]:
     return lines + [f"Not verified: {what}." for what in build.get("unverified", [])]
 
 
-def _origin(build: Mapping[str, Any]) -> str:
+def origin(build: Mapping[str, Any]) -> str:
+    """Return what cards say of who wrote the explanations and profiles.
+
+    Args:
+        build: the content of a build.json.
+    """
     distillation = build.get("distillation")
     if distillation and "model" in distillation:
         return _written_by_model(distillation)

@@ -7,6 +7,7 @@ folder; user profiles, interactions and raw reviews go out only when they are as
 import contextlib
 import hmac
 import os
+import re
 import secrets
 import tempfile
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ import polars as pl
 from .card import Listed, card_text
 from .configs import CONFIGS, PUBLISHED_REVIEWS, Config, config_files, dataset_folder
 from .errors import DataError
-from .hub_commit import check_repo_id, commit
+from .hub_commit import Place, check_repo_id, commit
 from .licences import Licence, licence_of
 from .schema import COLD_SPLITS, REVIEWS, SPLITS, DatasetFolder, read_build, read_table, scan_table, write_table
 
@@ -107,7 +108,7 @@ def push_to_hub(
     check_repo_id(repo_id)
     build = read_build(source)
     terms = licence_of(build["source"], licence)
-    _check_terms(build["source"], terms, included, private, accept_unknown_licence)
+    check_terms(build["source"], terms, included, private, accept_unknown_licence)
     notes = _notes(included)
     try:
         room = tempfile.TemporaryDirectory(prefix=f".{source.root.name}.", dir=source.root.parent)
@@ -124,11 +125,30 @@ def push_to_hub(
         sizes = {path: file.stat().st_size for path, file in files.items()}
         if dry_run:
             return Publication(repo_id, sizes, notes)
-        done = commit(files, [*CONFIGS, PUBLISHED_REVIEWS.name], repo_id, private, token, revision)
+        place = Place(repo_id, private=private, token=token, revision=revision)
+        done = commit(files, _is_table, place, "Publish the dataset")
         return Publication(repo_id, sizes, notes, done.oid, done.commit_url)
 
 
-def _check_terms(source: str, terms: Licence, included: Included, private: bool, accepted: bool) -> None:
+def _is_table(path: str) -> bool:
+    """Whether a file of a repository is a table as we write them."""
+    names = "|".join(map(re.escape, [*CONFIGS, PUBLISHED_REVIEWS.name]))
+    return re.fullmatch(rf"data/({names})/[^/]+\.parquet", path) is not None
+
+
+def check_terms(source: str, terms: Licence, included: Included, private: bool, accepted: bool) -> None:
+    """Refuse what a source's licence does not allow.
+
+    Args:
+        source: where the data come from.
+        terms: its licence.
+        included: what is published beyond explanations and items.
+        private: whether into a private repository.
+        accepted: whether an unknown licence is accepted.
+
+    Raises:
+        DataError: the licence is unknown, or forbids to hand on what is included.
+    """
     if not terms.known and not accepted:
         own = " or, for data of your own, state its licence" if source == "table" else ""
         raise DataError(
@@ -210,7 +230,20 @@ def user_key(folder: DatasetFolder) -> bytes:
     Raises:
         DataError: the key cannot be kept, or what is kept is no key.
     """
-    path = folder.root / "private" / "user_key"
+    return kept_key(key_file(folder))
+
+
+def key_file(folder: DatasetFolder) -> Path:
+    """Where a dataset folder keeps the key."""
+    return folder.root / "private" / "user_key"
+
+
+def kept_key(path: Path) -> bytes:
+    """Return the key that a file holds, made at the first call and readable for its owner alone.
+
+    Raises:
+        DataError: the key cannot be kept, or what is kept is no key.
+    """
     try:
         path.parent.mkdir(exist_ok=True)
         if not path.is_file():

@@ -15,7 +15,7 @@ class Request:
     """One question to a teacher.
 
     Args:
-        kind: one of `KINDS`.
+        kind: one of `KINDS`; who asks for something else names it otherwise.
         key: the row it is for, `(item_id,)`, `(user_id,)` or `(user_id, item_id)`; two rows may ask the same question.
         messages: `(role, content)` pairs, as chat models take them.
         schema: JSON schema of the answer as canonical JSON text; empty for free text.

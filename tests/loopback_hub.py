@@ -3,9 +3,17 @@
     python loopback_hub.py FOLDER      # prints its address and serves until killed
 
 Models lie at FOLDER/<owner>/<name>/<commit>/..., datasets at FOLDER/datasets/<owner>/<name>/<commit>/... A file `main` (or
-of another branch's name) in a repository's folder names the commit that the branch stands at; a file `private` marks a
-private repository. FOLDER/requests.log lists the requests. A file FOLDER/stall makes uploads wait until it is gone, and
-FOLDER/stalled says that one does; a file FOLDER/refuse makes them fail.
+of another branch's name) in a repository's folder names the commit that the branch stands at, and `tags/NAME` a tag's; a
+file `private` marks a private repository. A test that wants another state, such as a base model that has moved on or a file
+that is gone, writes these files. FOLDER/requests.log lists the requests.
+
+What goes wrong is written in FOLDER, too. A file `stall` makes uploads wait until it is gone, and `stalled` says that one
+does; a file `refuse` makes them fail. `faults.json` holds a list of {"match": regular expression on "METHOD path", "times":
+how often}, each with "status" and perhaps "headers", or with "cut": the connection ends half-way through the request, or,
+with "cut": "answer", when the request is done and only the answer is to come.
+
+Not spoken: Xet storage (clients set HF_HUB_DISABLE_XET=1), multipart uploads and their verification, redirects to another
+host, pagination, pull requests, Spaces, moving and deleting repositories. No token is checked: a fault says what to answer.
 """
 
 import base64
@@ -13,8 +21,10 @@ import hashlib
 import json
 import re
 import shutil
+import socket
 import sys
 import tempfile
+import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -28,6 +38,8 @@ class Hub(BaseHTTPRequestHandler):
     """Answers what huggingface_hub asks for when it downloads from a repository or commits to one."""
 
     root: Path
+    faults = threading.Lock()
+    mute = False
     protocol_version = "HTTP/1.1"
     wbufsize = -1  # headers and body in one packet, which saves a wait for each answer
 
@@ -36,7 +48,9 @@ class Hub(BaseHTTPRequestHandler):
 
     def do_GET(self):
         self.route(
+            (r"/api/whoami-v2", lambda: self.answer_json({"type": "user", "name": "me", "orgs": [], "auth": {}})),
             (rf"/api/(model|dataset)s/{REPO}(?:/revision/([^/]+))?", self.info),
+            (rf"/api/(model|dataset)s/{REPO}/refs", self.refs),
             (rf"/api/(model|dataset)s/{REPO}/tree/([^/]+)(?:/(.*))?", self.tree),
             (rf"/(datasets/)?{REPO}/resolve/([^/]+)/(.+)", self.resolve),
         )
@@ -46,6 +60,7 @@ class Hub(BaseHTTPRequestHandler):
             (r"/api/validate-yaml", lambda: self.answer_json({"errors": [], "warnings": []})),
             (r"/api/repos/create", self.create),
             (rf"/api/(model|dataset)s/{REPO}/branch/([^/]+)", self.branch),
+            (rf"/api/(model|dataset)s/{REPO}/tag/([^/]+)", self.tag),
             (rf"/api/(model|dataset)s/{REPO}/paths-info/([^/]+)", self.paths_info),
             (rf"/api/(model|dataset)s/{REPO}/preupload/([^/]+)", self.preupload),
             (rf"/(datasets/)?{REPO}\.git/info/lfs/objects/batch", self.lfs_batch),
@@ -56,12 +71,38 @@ class Hub(BaseHTTPRequestHandler):
         self.route((r"/lfs/([0-9a-f]{64})", self.lfs_put))
 
     def route(self, *routes):
-        self.body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        length, fault = int(self.headers.get("Content-Length") or 0), self.fault()
+        if fault.get("cut") is True:
+            self.rfile.read(length // 2)
+            return self.cut()
+        self.body = self.rfile.read(length)
+        self.mute = fault.get("cut") == "answer"
+        if "status" in fault:
+            return self.answer(fault["status"], b'{"error": "a fault"}', fault.get("headers", {}))
         path, _, self.query = self.path.partition("?")
         for pattern, handler in routes:
             if found := re.fullmatch(pattern, path):
                 return handler(*(unquote(group) if group else group for group in found.groups()))
         return self.answer(404, b"", {"X-Error-Code": "RepoNotFound"})
+
+    # Faults
+
+    def fault(self):
+        """Take the first fault that is meant for this request, and count it."""
+        plan = self.root / "faults.json"
+        with self.faults:
+            faults = json.loads(plan.read_text()) if plan.is_file() else []
+            for fault in faults:
+                if fault["times"] > 0 and re.search(fault["match"], f"{self.command} {self.path}"):
+                    fault["times"] -= 1
+                    plan.write_text(json.dumps(faults))
+                    self.log_message()
+                    return fault
+        return {}
+
+    def cut(self):
+        self.close_connection = True
+        self.connection.shutdown(socket.SHUT_RDWR)
 
     # Reading
 
@@ -73,8 +114,8 @@ class Hub(BaseHTTPRequestHandler):
         folder = self.repository(kind, repo)
         if not folder.is_dir():
             return False, None, None
-        branch = folder / revision
-        commit = branch.read_text().strip() if branch.is_file() else revision
+        named = next((path for path in (folder / revision, folder / "tags" / revision) if path.is_file()), None)
+        commit = revision if named is None else named.read_text().strip()
         return True, commit, folder / commit if (folder / commit).is_dir() else None
 
     def missing(self, repo):
@@ -112,6 +153,17 @@ class Hub(BaseHTTPRequestHandler):
         if path.is_dir():
             return {"type": "directory", "path": name, "oid": hashlib.sha1(name.encode(), usedforsecurity=False).hexdigest()}
         return {"type": "file", "path": name, "size": path.stat().st_size, "oid": self.etag(path)}
+
+    def refs(self, kind, repo):
+        folder = self.repository(kind, repo)
+        if not folder.is_dir():
+            return self.missing(False)
+        found = {"branches": [], "converts": [], "tags": []}
+        for kind, ref, place in (("branches", "heads", folder), ("tags", "tags", folder / "tags")):
+            for path in sorted(path for path in place.glob("*") if path.is_file() and path.name != "private"):
+                target = path.read_text().strip()
+                found[kind].append({"name": path.name, "ref": f"refs/{ref}/{path.name}", "targetCommit": target})
+        return self.answer_json(found)
 
     def resolve(self, kind, repo, revision, path):
         there, commit, folder = self.locate(kind, repo, revision)
@@ -151,6 +203,17 @@ class Hub(BaseHTTPRequestHandler):
         if (folder / name).exists():
             return self.answer_json({"error": "Reference already exists"}, 409)
         shutil.copy(folder / "main", folder / name)
+        return self.answer_json({})
+
+    def tag(self, kind, repo, revision):
+        there, commit, folder = self.locate(kind, repo, revision)
+        if folder is None:
+            return self.missing(there)
+        place = self.repository(kind, repo) / "tags" / self.json()["tag"]
+        if place.exists():
+            return self.answer_json({"error": "Tag reference exists already"}, 409)
+        place.parent.mkdir(exist_ok=True)
+        place.write_text(commit)
         return self.answer_json({})
 
     def preupload(self, kind, repo, revision):
@@ -231,6 +294,8 @@ class Hub(BaseHTTPRequestHandler):
         self.answer(status, json.dumps(value).encode(), {"Content-Type": "application/json"})
 
     def answer(self, status, body, headers):
+        if self.mute:
+            return self.cut()
         self.send_response(status)
         for name, value in {**headers, "Content-Length": str(len(body))}.items():
             self.send_header(name, value)

@@ -10,17 +10,23 @@ from typing import Any
 
 import polars as pl
 import torch
+from huggingface_hub.errors import HTTPError
 from transformers import EarlyStoppingCallback, TrainingArguments, set_seed
 
 from modeling_xrec.signals import apply_signal
+from xrec_dataset_builder.configs import dataset_folder
 from xrec_dataset_builder.errors import DataError
 from xrec_dataset_builder.held_out import without_held_out
+from xrec_dataset_builder.hub_trouble import trouble
+from xrec_dataset_builder.publishing import user_key
 from xrec_dataset_builder.schema import atomic_folder, refuse_existing, write_json
 
 from .graph_folder import read_graph, table_files
+from .hub_pushes import pushes_of
 from .loss_curve import plot_losses
+from .model_files import SECRETS
 from .model_table import MODELS, find
-from .partial_run import PartialRun
+from .partial_run import PARTIAL, PartialRun
 from .prepared import Inputs, Prepared
 from .recipe import Recipe
 from .tables import Catalogue, read_explanations
@@ -30,6 +36,7 @@ RUN_FILE = "training.json"
 DEFAULTS = {
     "report_to": "none", "dataloader_pin_memory": False, "logging_steps": 0.01, "save_strategy": "steps", "save_steps": 500,
     "save_total_limit": 2, "logging_nan_inf_filter": False, "restore_callback_states_from_checkpoint": True,
+    "hub_private_repo": True,
 }  # fmt: skip
 _TIMINGS = ("runtime", "per_second", "flos")
 
@@ -72,10 +79,13 @@ def train(
     try:
         set_seed(arguments.seed)
         prepared = find(MODELS[recipe.model].prepare)(Inputs(data, catalogue, explanations, lightgcn, recipe, place))
+        pushes = pushes_of(arguments, prepared.processor, lambda: user_key(dataset_folder(data)))
         trainer = build_trainer(prepared, arguments, recipe, catalogue)
+        trainer.pushes = pushes
         if any(parameter.requires_grad for parameter in prepared.model.parameters()):
             trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         _save(trainer, prepared, out, recipe)
+        trainer.push_folder(out)
         if arguments.should_save:
             partial.remove()
     finally:
@@ -101,6 +111,7 @@ def training_arguments(recipe: Recipe, folder: Path, validates: bool = True) -> 
         settings |= {"save_strategy": "epoch", "load_best_model_at_end": True, "metric_for_best_model": "loss"}
     if MODELS[recipe.model].needs_graph:
         settings["ddp_find_unused_parameters"] = False  # every adapter's weight is used in every step
+    settings["hub_model_id"] = folder.name.removesuffix(PARTIAL)
     settings |= dict(recipe.trainer) | ({} if validates else {"eval_strategy": "no"})
     with _readable_errors():
         return TrainingArguments(output_dir=str(folder), **settings)
@@ -134,6 +145,8 @@ def build_trainer(prepared: Prepared, arguments: TrainingArguments, recipe: Reci
 def _readable_errors() -> Iterator[None]:
     try:
         yield
+    except HTTPError as error:
+        raise trouble(error, "hub_model_id", "make the repository that is pushed to") from error
     except (ValueError, TypeError, ImportError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"expected training arguments that go together, found: {reason}; mend section `trainer`") from error
@@ -159,6 +172,7 @@ def _save(trainer: XRecTrainer, prepared: Prepared, out: Path, recipe: Recipe) -
     with atomic_folder(out) as folder:
         prepared.save(model.eval(), folder, state_dict)
         about = asdict(recipe) | {"backbone": Path(recipe.backbone).name}
+        about["trainer"] = {name: value for name, value in about["trainer"].items() if name not in SECRETS}
         write_json({"recipe": about, "log": log}, folder / RUN_FILE)
         plot_losses(log, folder)
 

@@ -12,6 +12,7 @@ from xrec_dataset_builder.schema import write_json
 from .atomic_checkpoints import newest_checkpoint
 
 IDENTITY_FILE = "run.json"
+PARTIAL = ".partial"
 _SAY = {"recipe": "the same recipe and overrides", "data": "the same dataset", "graph": "the same graph"}
 
 
@@ -24,7 +25,7 @@ class PartialRun:
 
     def __init__(self, out: Path) -> None:
         out = out.absolute()
-        self.folder = out.with_name(f"{out.name}.partial")
+        self.folder = out.with_name(out.name + PARTIAL)
 
     def begin(self, identity: Mapping[str, Any], resume: bool, writes: bool) -> Path | None:
         """Finds where to go on, or begins anew.

@@ -82,7 +82,7 @@ def prepare(inputs: Inputs) -> Prepared:
         trained.save_pretrained(folder, state_dict=state_dict)
         processor.save_pretrained(folder)
 
-    return Prepared(model, datasets, PadCollator(processor), save)
+    return Prepared(model, datasets, PadCollator(processor), save, processor=None if recipe.lora else processor)
 
 
 def build_processor(backbone: str, recipe: Recipe, catalogue: Catalogue) -> XRecProcessor:

@@ -49,6 +49,7 @@ class Prepared:
         collator: a list of examples to a batch that keeps `user_ids` and `item_ids` `(batch,)`.
         save: writes the run folder from the trained model and, where the engine had to gather them, its weights.
         callbacks: `TrainerCallback`s that the model's way of training needs; they come after all others.
+        processor: what has to lie beside a checkpoint for it to load anywhere; None where that does not do.
     """
 
     model: PreTrainedModel
@@ -56,3 +57,4 @@ class Prepared:
     collator: Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]]
     save: Callable[[Any, Path, dict[str, torch.Tensor] | None], None]
     callbacks: tuple[Any, ...] = ()
+    processor: Any = None

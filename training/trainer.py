@@ -8,9 +8,10 @@
 """
 
 import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
@@ -18,7 +19,7 @@ from torch import nn
 from torch.utils.data import Sampler
 from transformers import Trainer
 from transformers.trainer_pt_utils import LengthGroupedSampler
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy, rotate_checkpoints
 
 from modeling_xrec.modeling_xrec import XRecForCausalLM
 from modeling_xrec.prompt_prefix import PromptPrefix
@@ -27,6 +28,7 @@ from xrec_dataset_builder.errors import DataError
 
 from .atomic_checkpoints import STAGING, clear_staging, newest_checkpoint, put_in_place
 from .finite_guard import FiniteGuard
+from .hub_pushes import HubPushes
 from .running_loss import RunningLoss
 from .validation_loss import ValidationLoss
 
@@ -56,6 +58,7 @@ class XRecTrainer(Trainer):
         bare = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
         self._is_xrec, self._prompt_prefix = isinstance(bare, XRecForCausalLM), PromptPrefix()
         self._staging: Path | None = None
+        self.pushes: HubPushes | None = None
         self._length_sampler: LengthGroupedSampler | None = None
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
@@ -178,9 +181,51 @@ class XRecTrainer(Trainer):
         self.accelerator.wait_for_everyone()
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
-        """As in `Trainer`, once the checkpoint is in its place."""
-        if self._staging is None:
-            super()._push_from_checkpoint(checkpoint_folder)
+        """As in `Trainer`, once the checkpoint is in its place, and whole; see `hub_pushes`."""
+        if self._staging is None and self.is_world_process_zero() and self.args.hub_strategy != HubStrategy.END:
+            self.callback_handler.on_push_begin(self.args, self.state, self.control)
+            message = f"Training in progress, step {self.state.global_step}"
+            self._hub_pushes().start(Path(checkpoint_folder), cast(str, self.hub_model_id), message)
+
+    def push_folder(self, folder: Path, message: str = "End of training") -> None:
+        """Pushes a model folder where `push_to_hub` is set, and waits for it.
+
+        Args:
+            folder: what is pushed.
+            message: what the commit is called.
+
+        Raises:
+            DataError: the Hub does not take it.
+        """
+        if self.args.push_to_hub and self.is_world_process_zero():
+            self.callback_handler.on_push_begin(self.args, self.state, self.control)
+            self._hub_pushes().now(folder, cast(str, self.hub_model_id), message)
+
+    def push_to_hub(self, commit_message: str | None = "End of training", *args: Any, **kwargs: Any) -> None:
+        """As in `Trainer`, but a whole repository without a pickle, made at once and without a draft of a card.
+
+        Args:
+            commit_message: what the commit is called.
+            *args: none; where to push to is among the training arguments, as `hub_...`.
+            **kwargs: none but `blocking=True`.
+
+        Raises:
+            DataError: the Hub does not take it, or there are other arguments.
+        """
+        if args or kwargs.pop("blocking", True) is not True or kwargs:
+            raise DataError("expected commit_message alone, found more; set hub_token, hub_revision and the like instead")
+        with tempfile.TemporaryDirectory(prefix=".model-", dir=self.args.output_dir) as room:
+            self.save_model(room, _internal_call=True)
+            self.push_folder(Path(room), commit_message or "End of training")
+
+    def _hub_pushes(self) -> HubPushes:
+        if self.pushes is None:
+            raise DataError("expected trainer.pushes to push with, found none; set it to hub_pushes.pushes_of(...)")
+        return self.pushes
+
+    def _finish_current_push(self) -> None:
+        if self.pushes is not None:
+            self.pushes.finish()
 
     def _no_room(self, run: Path, error: Exception) -> DataError:
         kept, free = newest_checkpoint(run), shutil.disk_usage(run).free

@@ -1,14 +1,20 @@
+import json
 import re
 from pathlib import Path
 
 import yaml
+from huggingface_hub import DatasetCard
 
 from xrec_dataset_builder.build import Inputs, build
 from xrec_dataset_builder.card import write_card
+from xrec_dataset_builder.card_details import card_yaml, filters_section, masking_section, prompts_section, source_section
 from xrec_dataset_builder.distill import distill
 from xrec_dataset_builder.licences import LICENCES, licence_of
-from xrec_dataset_builder.schema import DatasetFolder
+from xrec_dataset_builder.prompts import BUILT_IN, read_prompts
+from xrec_dataset_builder.schema import DatasetFolder, sha256
 from xrec_dataset_builder.source_names import source_names
+
+from ..hub_card.card_schema import dataset_problems
 
 DOCS = Path(__file__).parents[2] / "docs" / "dataset.md"
 COUNTS = {"users": 3, "items": 3, "kept": 9, "train": 7, "validation": 1, "test": 1}
@@ -77,3 +83,83 @@ def test_every_source_has_a_licence_and_the_documentation_says_the_same():
 def test_a_source_that_the_table_lacks_is_unknown_and_not_published_unawares():
     assert licence_of("a-new-reader").hub == "unknown"
     assert not licence_of("a-new-reader").known
+
+
+def test_the_card_parses_and_passes_a_check_of_its_yaml(built: Path):
+    folder = DatasetFolder(built)
+    assert dataset_problems(head(folder)) == []
+    assert head(folder)["annotations_creators"] == ["no-annotation"]
+    distill(built, progress=False)
+    data = DatasetCard(folder.card.read_text()).data
+    assert dataset_problems(head(folder)) == []
+    assert (data.task_categories, data.size_categories) == (["text-generation"], ["n<1K"])
+    assert (data.annotations_creators, data.license) == (["machine-generated"], "unknown")
+    for change in ({"size_categories": ["small"]}, {"pretty_name": 1}, {"license": "mine"}, {"configs": [{}]}, {"x": 1}):
+        assert dataset_problems(head(folder) | change), change
+
+
+def test_the_card_names_files_filters_and_splits(built: Path):
+    text = DatasetFolder(built).card.read_text()
+    about = json.loads((built / "build.json").read_text())
+    for one in about["files"]:
+        assert f"{one['role']} | `{one['sha256']}` |" in text
+    assert f"| read | {about['counts']['read']:,} |" in text
+    assert f"| kept | {about['counts']['kept']:,} |" in text
+    assert "80% / 10% / 10%, seed 0" in text
+    assert str(built.parent) not in text
+
+
+def test_every_filter_is_told_with_what_it_took():
+    options = {
+        "min_rating": 4.0, "k_core": 5, "split": "leave-one-out", "fractions": [0.8, 0.1, 0.1], "seed": 3, "min_words": 6,
+        "language": "de", "sample_users": 0.25, "max_per_user": 20, "max_per_item": None,
+    }  # fmt: skip
+    taken = {
+        "skipped": 1, "duplicates": 2, "low_rating": 3, "too_short": 4, "other_language": 5, "user_not_sampled": 6,
+        "over_cap": 7, "outside_k_core": 8,
+    }  # fmt: skip
+    counts = COUNTS | taken | {"read": 9 + sum(taken.values()), "cold_user": 11}
+    text = "\n".join(filters_section({"options": options, "counts": counts}))
+    rows = dict(re.findall(r"^\| (.+) \| ([\d,]+) \|$", text, re.MULTILINE))
+    assert list(rows.values()) == ["45", *"12345678", "9"]
+    for words in ("rated below 4.0", "fewer than 6 words", "not in `de`", "25% drawn", "20 of a user", "fewer than 5 pairs"):
+        assert any(words in row for row in rows), words
+    assert "each user's latest pair is a test pair" in text
+    assert "`cold_user` (11)" in text
+    assert card_yaml({"source": "yelp", "options": options, "counts": counts}, 1000)[1:5] == [
+        "language:", "- de", "task_categories:", "- text-generation"
+    ]  # fmt: skip
+
+
+def test_sizes_are_named_as_the_hub_does():
+    build_json = {"source": "yelp", "counts": COUNTS}
+    for rows, name in ((999, "n<1K"), (1000, "1K<n<10K"), (99_999, "10K<n<100K"), (10**7, "10M<n<100M"), (10**8, "100M<n<1B")):
+        assert f"- {name}" in card_yaml(build_json, rows)
+
+
+def test_prompts_stand_in_full_where_they_are_the_packages_own():
+    distillation = {"prompts": {"item_profile": "x"}, "prompts_sha256": sha256(BUILT_IN), "domain": "book"}
+    text = "\n".join(prompts_section({"distillation": distillation}))
+    for prompt in read_prompts("book").kinds.values():
+        assert prompt.system.template.strip() in text
+        assert prompt.user.template.strip() in text
+        assert prompt.version in text
+    text = "\n".join(prompts_section({"distillation": distillation | {"prompts_sha256": "a" * 64}}))
+    assert "a" * 64 in text
+    assert "recommender" not in text
+    assert prompts_section({"distillation": {"teacher": "extractive"}}) == prompts_section({"distillation": None}) == []
+
+
+def test_what_was_masked_is_counted_over_all_places():
+    both = {"material": {"email": 1200, "phone": 1}, "answers": {"phone": 2}}
+    assert "Masked: email 1,200, phone 3." in masking_section({"distillation": {"masked": both}})[0]
+    assert "Masked: url 4." in masking_section({"distillation": {"masked": {"url": 4}}})[0]
+    assert "Masked: none found." in masking_section({"distillation": {"masked": {}}})[0]
+    assert "Nothing was masked" in masking_section({"distillation": None})[0]
+
+
+def test_names_of_files_are_no_markup():
+    name = "a|b [c](d) <i> `e` *f*.json"
+    build_json = {"source": "table", "files": [{"role": "reviews", "name": name, "sha256": "0" * 64}]}
+    row = source_section(build_json, licence_of("table"))[-1]
+    assert not re.search(r"[\[\]*<>`|]", row.split("<code>")[1].split("</code>")[0])
