@@ -14,7 +14,13 @@ ROOMS = {
     "modeling_xrec": ("modeling_xrec", set()),
     "dataset_builder": ("xrec_dataset_builder", set()),
     "training": ("xrec_training", {"modeling_xrec", "xrec_dataset_builder"}),
+    "baselines": ("xrec_baselines", {"modeling_xrec", "xrec_dataset_builder", "xrec_training"}),
     "evaluation": ("xrec_evaluation", {"modeling_xrec", "xrec_dataset_builder"}),
+    "serving": ("xrec_serving", {"modeling_xrec", "xrec_dataset_builder", "xrec_evaluation"}),
+    "hub_card": (
+        "xrec_hub_card",
+        {"modeling_xrec", "xrec_dataset_builder", "xrec_training", "xrec_baselines", "xrec_evaluation"},
+    ),
 }
 OURS = {name for name, _ in ROOMS.values()}
 HUB_ALLOWED = {"torch", "transformers", "safetensors", "huggingface_hub"}

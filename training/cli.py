@@ -15,6 +15,7 @@ COMMANDS = {
     "evaluate": ("xrec_evaluation.commands:evaluate_command", "scores beside their floors, with intervals"),
     "audit": ("xrec_evaluation.audit_commands:audit_command", "does the text depend on the graph?"),
     "judge": ("xrec_evaluation.judge_commands:judge_command", "what language models say of the explanations"),
+    "publish": ("xrec_hub_card.commands:publish_command", "model, dataset and cards on the Hub"),
 }
 EXTRAS = {
     "distill": {"polars", "tqdm", "yaml"},
