@@ -129,8 +129,9 @@ def publish(model: Path, repo_id: str, say: Callable[[str], Any] | None = None, 
     with tempfile.TemporaryDirectory(prefix="xrec-publish-") as room:
         staged = Path(room)
         files = lay_out(
-            model, staged, chosen.data, chosen.report, chosen.include_users, include_texts=chosen.dataset_repo_id is not None
-        )
+            model, staged, chosen.data, chosen.report, chosen.include_users,
+            include_texts=chosen.dataset_repo_id is not None, include_reviews=chosen.include_reviews,
+        )  # fmt: skip
         check_kinds(files.paths())
         facts = _facts(repo_id, files, terms, build, chosen)
         card = staged / CARD

@@ -53,6 +53,7 @@ def lay_out(
     report: Path | None = None,
     include_users: bool = False,
     include_texts: bool = False,
+    include_reviews: bool = False,
 ) -> PublishedFiles:
     """Lay out what is published.
 
@@ -64,6 +65,7 @@ def lay_out(
         report: a folder that `xrec evaluate` or `xrec audit` left.
         include_users: publish user ids as they are, and profiles.
         include_texts: publish the held-out explanations that a report quotes, as a published dataset does anyway.
+        include_reviews: publish the evidence of claims, which quotes training reviews.
 
     Raises:
         DataError: no users and items, a dataset of other users or items, or a report without figures.
@@ -77,7 +79,8 @@ def lay_out(
     names = stage(model, staged, None if kept is None else kept_key(kept))
     here = {path.name: f"{path.name}/" if path.is_dir() else path.name for path in sorted(model.iterdir())}
     gone = {name.split("/")[0] for name in names}
-    names += _report_files(report, staged, include_texts) if report else []
+    kept_back = {"reference": include_texts, "claims": include_reviews}
+    names += _report_files(report, staged, {key for key, wanted in kept_back.items() if not wanted}) if report else []
     return PublishedFiles(
         staged,
         sorted(set(names)),
@@ -106,7 +109,7 @@ def _check_belongs(model: Path, data: Path) -> None:
             )
 
 
-def _report_files(report: Path, staged: Path, include_texts: bool) -> list[str]:
+def _report_files(report: Path, staged: Path, kept_back: set[str]) -> list[str]:
     found = [name for name in REPORT_FILES if (report / name).is_file()]
     if not any(name.endswith(".json") for name in found):
         raise DataError(f"{report}: expected metrics.json or audit.json, found neither; run `xrec evaluate` or `xrec audit`")
@@ -114,8 +117,8 @@ def _report_files(report: Path, staged: Path, include_texts: bool) -> list[str]:
         (staged / name).unlink(missing_ok=True)
         if name.endswith(".json"):
             content = without_paths(_read(report / name))
-            if not include_texts and "examples" in content:
-                content["examples"] = [{k: v for k, v in one.items() if k != "reference"} for one in content["examples"]]
+            if "examples" in content:
+                content["examples"] = [{k: v for k, v in one.items() if k not in kept_back} for one in content["examples"]]
             write_json(content, staged / name)
         else:
             (staged / name).symlink_to((report / name).resolve())

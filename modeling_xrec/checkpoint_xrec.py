@@ -230,7 +230,9 @@ def load_adapter_checkpoint(
         ValueError: a weight of ours is missing, damaged or not finite, or the file holds one that is not ours.
     """
     weights = source.tensors(WEIGHTS_NAME)
-    base = {name: value for name, value in kwargs.items() if name not in ("revision", "subfolder")}
+    # Where PEFT is installed, adapter_kwargs hold this repository's commit, which the base does not have.
+    ours = ("revision", "subfolder", "adapter_kwargs")
+    base = {name: value for name, value in kwargs.items() if name not in ours}
     language_model = AutoModelForCausalLM.from_pretrained(
         config.base_model_name_or_path, revision=config.base_model_revision, **base
     )

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from safetensors.torch import load_file, save_file
@@ -266,6 +267,23 @@ def test_no_network_is_one_line(model, hub, no_pauses, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(DataError, match=r"no connection that lasts to http://127\.0\.0\.1:9 .*; check the network"):
         publish(model, REPO, **OURS)
+
+
+def test_what_someone_else_pushes_meanwhile_is_not_overwritten(model, hub):
+    publish(model, REPO, **OURS)
+    save_file(load_file(model / "model.safetensors"), model / "model.safetensors", {"format": "pt", "note": "other bytes"})
+    (hub.root / "stall").touch()
+    with ThreadPoolExecutor(1) as pool:
+        publishing = pool.submit(publish, model, REPO, **OURS)
+        deadline = time.monotonic() + 60
+        while not (hub.root / "stalled").exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        shutil.copytree(hub.head(REPO), hub.root / REPO / ("c" * 40))
+        (hub.root / REPO / "main").write_text("c" * 40)
+        (hub.root / "stall").unlink()
+        with pytest.raises(DataError, match=r"a commit that someone else has made meanwhile \(412\)"):
+            publishing.result()
+    assert hub.head(REPO).name == "c" * 40
 
 
 @pytest.mark.slow

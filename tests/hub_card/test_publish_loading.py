@@ -115,6 +115,7 @@ def test_the_command_line_of_hugging_face_downloads_it(shelf, tmp_path):
         assert (tmp_path / "got" / path.name).read_bytes() == path.read_bytes()
 
 
+@pytest.mark.slow
 def test_a_stranger_can_check_it(shelf):
     """The base model is none here; what is loaded is the repository's own code, twice, into a cache of its own."""
     before = len(shelf.hub.requests())

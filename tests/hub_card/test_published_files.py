@@ -106,7 +106,7 @@ def test_without_data_the_key_lies_beside_the_model_and_stays_the_same(model, st
 def test_a_report_gives_its_figures_and_nothing_else(model, staged, tmp_path):
     report = tmp_path / "report"
     report.mkdir()
-    example = {"title": "Cafe", "prediction": "good", "reference": "held out words"}
+    example = {"title": "Cafe", "prediction": "good", "reference": "held out words", "claims": [{"evidence": "a review"}]}
     (report / "metrics.json").write_text(json.dumps({"rows": 2, "examples": [example], "model": "/home/me/run-3"}))
     (report / "audit.json").write_text('{"verdicts": {}}')
     for name in ("audit.png", "predictions.parquet", "report.html", "evidence.parquet"):
@@ -117,6 +117,9 @@ def test_a_report_gives_its_figures_and_nothing_else(model, staged, tmp_path):
         "rows": 2, "examples": [{"title": "Cafe", "prediction": "good"}], "model": "run-3"
     }  # fmt: skip
     lay_out(model, staged, report=report, include_texts=True)
+    assert "held out words" in (staged / "metrics.json").read_text()
+    assert "a review" not in (staged / "metrics.json").read_text()
+    lay_out(model, staged, report=report, include_texts=True, include_reviews=True)
     assert json.loads((staged / "metrics.json").read_text())["examples"] == [example]
     (report / "metrics.json").unlink()
     (report / "audit.json").unlink()

@@ -10,6 +10,8 @@ import torch
 
 HUB = Path(__file__).parents[1] / "loopback_hub.py"
 OLD, NEW = "a" * 40, "b" * 40
+OURS = "c" * 40
+"""Commit of a model, which is none of its base's."""
 LOAD = """
 import sys
 repo, revision, blocked = sys.argv[1], sys.argv[2], sys.argv[3] == "without"
@@ -77,10 +79,10 @@ def test_adapter_sized_models_load_by_id_online_and_offline(make_xrec, hub, tmp_
     (base / "main").write_text(NEW)  # the base has moved on; the model is pinned to what it was trained on
     model.config.base_model_name_or_path, model.config.base_model_revision = "owner/base", OLD
     repo = folder / "owner" / "model"
-    model.save_pretrained(repo / OLD)
-    processor.save_pretrained(repo / OLD)
-    (repo / "main").write_text(OLD)
-    arguments = ("owner/model", OLD, package)
+    model.save_pretrained(repo / OURS)
+    processor.save_pretrained(repo / OURS)
+    (repo / "main").write_text(OURS)
+    arguments = ("owner/model", OURS, package)
     online = client(environment, tmp_path, *arguments)
     assert online.returncode == 0, online.stderr[-1500:]
     module = {"with": "modeling_xrec", "without": "transformers_modules"}[package]
