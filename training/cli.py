@@ -16,10 +16,12 @@ COMMANDS = {
     "audit": ("xrec_evaluation.audit_commands:audit_command", "does the text depend on the graph?"),
     "judge": ("xrec_evaluation.judge_commands:judge_command", "what language models say of the explanations"),
     "publish": ("xrec_hub_card.commands:publish_command", "model, dataset and cards on the Hub"),
+    "serve": ("xrec_serving.commands:serve_command", "answers over HTTP why an item suits a user"),
 }
 EXTRAS = {
     "distill": {"polars", "tqdm", "yaml"},
     "eval": {"sacrebleu", "jinja2", "sklearn", "scipy", "matplotlib", "nltk"},
+    "serve": {"fastapi", "uvicorn", "prometheus_client"},
 }
 
 
