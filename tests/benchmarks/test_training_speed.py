@@ -17,6 +17,7 @@ def figures(script, tmp_path_factory):
     return json.loads(out.read_text())
 
 
+@pytest.mark.slow
 def test_every_measure_stands_beside_the_reference(script, figures):
     assert figures["backbone_parameters"] > 30_000
     assert {"cpu", "cores", "torch", "transformers"} <= set(figures["machine"])
@@ -29,6 +30,7 @@ def test_every_measure_stands_beside_the_reference(script, figures):
         assert row["peak_over_reference"] == pytest.approx(row["peak_bytes"] / base["peak_bytes"])
 
 
+@pytest.mark.slow
 def test_the_verdict_is_the_ratio_at_the_memory(figures):
     rows = figures["layouts"]["chat_frame"]["at_memory"]
     assert "2.0" in rows
