@@ -108,6 +108,7 @@ def test_reentrant_checkpointing_is_refused(xrec_over):
         xrec_over("llama").activation_checkpointing_enable({"use_reentrant": True})
 
 
+@pytest.mark.slow
 def test_flex_attention_agrees(xrec_over):
     model = xrec_over("llama-grouped")
     wanted = logits(model)

@@ -293,6 +293,7 @@ def test_keys_open_and_everything_else_does_not(serve, pairs):
     assert client.get("/openapi.json").json()["components"]["securitySchemes"]
 
 
+@pytest.mark.slow
 def test_a_thousand_requests_at_once_each_get_an_answer(serve, pairs):
     client = serve(queue=64, max_batch=64, cache=0)
 
