@@ -67,7 +67,7 @@ def wanted(processor, model):
         return f"{float(model(**processor(user_id='u1', item_id='i2')).logits.double().sum()):.4f}"
 
 
-@pytest.mark.parametrize("package", ["with", "without"])
+@pytest.mark.parametrize("package", [pytest.param("with", marks=pytest.mark.slow), "without"])
 def test_adapter_sized_models_load_by_id_online_and_offline(make_xrec, hub, tmp_path, package):
     folder, environment = hub
     processor, model = make_xrec()
