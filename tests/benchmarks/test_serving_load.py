@@ -20,6 +20,7 @@ def figures(script, tiny_run, tmp_path_factory):
     return json.loads(out.read_text())
 
 
+@pytest.mark.slow
 def test_both_servers_answer_every_request_and_only_one_of_them_batches(figures):
     assert figures["errors"] == 0
     for name in ("batched", "one_at_a_time"):
@@ -30,6 +31,7 @@ def test_both_servers_answer_every_request_and_only_one_of_them_batches(figures)
     assert 2 < figures["batched"]["rows_a_call"] <= FEW["max_batch"]
 
 
+@pytest.mark.slow
 def test_the_ratio_is_that_of_the_answers_and_the_memory_is_a_processes(figures):
     ratio = figures["batched"]["answers_a_second"][0] / figures["one_at_a_time"]["answers_a_second"][0]
     assert figures["times_faster"] == pytest.approx(ratio)

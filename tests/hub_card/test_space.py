@@ -128,6 +128,7 @@ def test_what_the_text_rests_on_is_shown_and_escaped():
     assert "history" not in explainer().explain("a", "u", [])[1]
 
 
+@pytest.mark.slow
 def test_the_page_explains_from_the_published_files_alone(published, tmp_path):
     """A folder of the repository's name stands in for the Hub; neither this package nor gradio is there."""
     write_space(tmp_path / "space", "owner/model", COMMIT)

@@ -54,6 +54,7 @@ def test_a_run_killed_at_several_steps_ends_as_if_undisturbed(job, undisturbed):
     assert_same(found, undisturbed[1:])
 
 
+@pytest.mark.slow
 def test_another_seed_gives_other_weights(job, undisturbed):
     _, weights, log = job({"seed": 7})
     assert any((value != undisturbed[1][name]).any() for name, value in weights.items())

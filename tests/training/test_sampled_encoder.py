@@ -142,6 +142,7 @@ def test_leaves_a_graph_folder_like_the_full_encoder(tiny_data, tmp_path, capsys
     assert json.loads((tmp_path / "graph" / "metrics.json").read_text())["ranks"] == 1
 
 
+@pytest.mark.slow
 def test_two_ranks_train_what_one_trains(tiny_data, tmp_path):
     """The same batches, negatives and draws, dealt to two processes; 101 edges cannot be dealt evenly."""
     two = tmp_path / "two"
@@ -161,7 +162,8 @@ def test_two_ranks_train_what_one_trains(tiny_data, tmp_path):
     assert (F.cosine_similarity(other["user_embeddings"], ones["user_embeddings"]) < 0.999).any()
 
 
-@pytest.mark.parametrize("name", ["SIGKILL", pytest.param("SIGSTOP", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGSTOP"])
 def test_a_rank_that_stops_ends_the_others_with_an_error(tiny_data, tmp_path, name):
     out, port = tmp_path / "graph", free_port()
     endless = settings(**SMALL | {"epochs": 10**6, "patience": 10**6, "timeout": 30})
