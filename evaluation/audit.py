@@ -91,7 +91,7 @@ def audit(
             f"{model}: expected an XRec model, found {kind}, which has no embeddings of a graph; audit another model"
         )
     check_comparable(model, random_fixed)
-    test = test_rows(data)
+    test = reference_rows(data)
     rows = _some(test, options.rows)
     explainer = Explainer(model, batch_size=options.batch_size)
     scorer = ReferenceLikelihood(explainer, rows, options.batch_size)
@@ -118,7 +118,7 @@ def audit(
     return {"verdicts": verdicts(result), **result}
 
 
-def test_rows(data: Path) -> pl.DataFrame:
+def reference_rows(data: Path) -> pl.DataFrame:
     """`user_id, item_id, reference` of the test pairs that have a reference.
 
     Raises:
@@ -246,7 +246,7 @@ def _histories(scorer: ReferenceLikelihood, data: Path) -> dict[str, Any]:
         if usable.sum() < 2:
             found[side]["skipped"] = "fewer than two pairs have a history of two entries"
             continue
-        whole, *dropped = (scorer.totals(histories.signal(one), f"{side} without {one}")[usable] for one in DROPPED)
+        whole, *dropped = (scorer.totals(histories.signal(one), f"{side} history without {one}")[usable] for one in DROPPED)
         found[side] |= {name: _bits(whole - one) for name, one in zip(DROPPED[1:], dropped, strict=True)}
     return found
 

@@ -13,7 +13,7 @@ from .likelihood import ReferenceLikelihood, Signal
 
 Side = Literal["user", "item"]
 DROPPED = ("nothing", "carrying", "any")
-"""Which entry is left out: none; the one that adds most to the pair's score; one drawn by a fixed seed."""
+"""Which entry is left out: no one; the one that adds most to the pair's score; one drawn by a fixed seed."""
 SEED = 0
 
 

@@ -21,13 +21,22 @@ LEAST_ROWS = 30
 
 def held_out_share(model: str | Path) -> float:
     """The share of users and items that a model's training left out; 0 where its folder does not say."""
+    recipe = _recipe(model)
+    return 0.0 if recipe is None else recipe.get("hold_out", 0.0)
+
+
+def _recipe(model: str | Path) -> dict[str, Any] | None:
+    """What a run was trained by; None where its folder does not say."""
     path = Path(model) / RUN_FILE
     if not path.is_file():
-        return 0.0
+        return None
     try:
-        return float(json.loads(path.read_text(encoding="utf-8"))["recipe"].get("hold_out", 0.0))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        recipe = json.loads(path.read_text(encoding="utf-8"))["recipe"]
+    except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: expected what `xrec train` wrote, found {error!r}; train again") from error
+    if not isinstance(recipe, dict):
+        raise DataError(f"{path}: expected a recipe, found {type(recipe).__name__}; train again")
+    return recipe
 
 
 def held_out_rows(rows: pl.DataFrame, share: float) -> pl.DataFrame:
@@ -40,16 +49,16 @@ def check_comparable(model: str | Path, others: Sequence[str | Path]) -> None:
     """Checks that models can be compared on held-out pairs.
 
     Raises:
-        DataError: a model that was trained with another share held out, or not with random embeddings.
+        DataError: a model that was trained with another share held out, not with random embeddings, or by nobody knows what.
     """
     share = held_out_share(model)
     for other in others:
-        path = Path(other) / RUN_FILE
-        if not path.is_file():
+        recipe = _recipe(other)
+        if recipe is None:
             raise DataError(
                 f"{other}: expected a run of `xrec train --signal random-fixed`, found no {RUN_FILE}; give its folder"
             )
-        signal = json.loads(path.read_text(encoding="utf-8"))["recipe"]["signal"]
+        signal = recipe.get("signal")
         if signal != "random-fixed":
             raise DataError(
                 f"{other}: expected a model trained with --signal random-fixed, found {signal!r}; give another one"

@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from xrec_dataset_builder.errors import DataError
-from xrec_evaluation.audit import AuditOptions, audit, verdicts, worth
+from xrec_evaluation.audit import AuditOptions, audit, reference_rows, verdicts, worth
 from xrec_evaluation.audit_commands import audit_command
 from xrec_evaluation.dilution import by_length, by_place
 from xrec_evaluation.explain import Explainer
@@ -63,20 +63,31 @@ def test_a_model_that_hears_nothing_depends_on_nothing(tiny_data, tiny_graph, ti
     assert found["ablations"] == found["gates"] == {}
 
 
-def test_structure_needs_held_out_pairs_and_a_fair_rival(tiny_data, tiny_graph, tiny_run, tmp_path, recipe_of):
+def test_structure_is_asked_on_held_out_pairs_beside_a_fair_rival(
+    tiny_data, tiny_graph, tiny_run, tmp_path, recipe_of, monkeypatch
+):
+    monkeypatch.setattr("xrec_evaluation.structure.LEAST_ROWS", 2)
     settings = {"backbone": str(tiny_run) + "-backbone", "hold_out": 0.6}
     for name, signal in (("graph", "graph"), ("random", "random-fixed")):
         train(tiny_data, tiny_graph, tmp_path / name, recipe_of(signal=signal, **settings))
-    found = audit(tmp_path / "graph", tiny_data, [tmp_path / "random"], AuditOptions(rows=60, permutations=2, text_rows=0))
+    found = audit(tmp_path / "graph", tiny_data, [tmp_path / "random"], AuditOptions(rows=None, permutations=2, text_rows=0))
+    rows = held_out_rows(reference_rows(tiny_data), 0.6)
+    own, other = (
+        scorer.totals(scorer.signal())
+        for scorer in (ReferenceLikelihood(Explainer(tmp_path / name), rows) for name in ("graph", "random"))
+    )
     held_out = found["held_out"]
-    if "skipped" not in held_out:
-        assert held_out["rows"] >= 30
-        assert found["verdicts"]["depends_on_structure"]["answer"] in (True, False)
-    assert "skipped" in found["held_out"] or held_out["models"] == ["random"]
+    assert (held_out["rows"], held_out["models"], held_out["share"]) == (len(rows), ["random"], 0.6)
+    assert held_out["random_fixed"]["value"] == pytest.approx((own - other).mean() / np.log(2), rel=1e-6)
+    assert found["verdicts"]["depends_on_structure"]["answer"] in (True, False)
     with pytest.raises(DataError, match="expected a model trained with --signal random-fixed, found 'graph'"):
         audit(tmp_path / "graph", tiny_data, [tmp_path / "graph"])
     with pytest.raises(DataError, match=r"the same --hold_out, found 0\.0 in .* and 0\.6"):
         audit(tiny_run, tiny_data, [tmp_path / "random"])
+    for text in ("{", "[]", '{"recipe": 3}'):
+        (tmp_path / "random" / "training.json").write_text(text)
+        with pytest.raises(DataError, match="train again"):
+            audit(tmp_path / "graph", tiny_data, [tmp_path / "random"])
 
 
 def test_held_out_rows_were_not_trained_on(tiny_data):
