@@ -29,6 +29,7 @@ from .model_table import MODELS, find
 from .partial_run import PARTIAL, PartialRun
 from .prepared import Inputs, Prepared
 from .recipe import Recipe
+from .signal_terms import SignalTerms
 from .tables import Catalogue, read_explanations
 from .trainer import XRecTrainer
 
@@ -135,6 +136,7 @@ def build_trainer(prepared: Prepared, arguments: TrainingArguments, recipe: Reci
             callbacks=callbacks,
             ids=ids,
             fresh_signal=fresh,
+            terms=SignalTerms(recipe.contrast, recipe.align),
         )
     for callback in prepared.callbacks:
         trainer.add_callback(callback)

@@ -71,8 +71,11 @@ def prepare(inputs: Inputs) -> Prepared:
         model.requires_grad_(False)
     elif recipe.lora:
         model = add_lora(model, recipe.lora)
+    seed = recipe.trainer.get("seed", TrainingArguments.seed)
     datasets = {
-        split: ExplanationDataset(processor, table, inputs.catalogue.rows(table))
+        split: ExplanationDataset(
+            processor, table, inputs.catalogue.rows(table), recipe.profile_dropout if split == "train" else 0.0, seed
+        )
         for split, table in inputs.explanations.items()
     }
 

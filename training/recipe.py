@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ from .scratch_backbone import ScratchOptions
 SCRATCH = "scratch"
 QUANTIZATIONS = (None, "4bit", "8bit")
 BACKBONE_DTYPES = ("auto", "float32", "bfloat16", "float16")
+HEARING = (XREC, "soft-prompt")
+"""Models with adapters."""
 PROMPT_STYLES = ("xrec", "reference")
 _SCIENTIFIC = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 
@@ -43,6 +46,9 @@ class Recipe:
         max_prompt_tokens: longest prompt, for which the profiles give way; None for any.
         hold_out: share of the users, and of the items, whose explanations training does not see; 0 for none. `xrec audit` asks
             about them whether the graph's structure matters.
+        contrast: weight of the contrast with other rows' embeddings in training; see `SignalTerms`.
+        align: weight of the adapted vectors' alignment with the answer's tokens; see `SignalTerms`.
+        profile_dropout: share of the training prompts without profiles, drawn anew every epoch.
         early_stopping_patience: validations without a lower loss after which training ends, and the best is kept; None
             trains to the end and keeps the last.
         lora: fields of `peft.LoraConfig`, to train LoRA beside the adapters; empty for the adapters alone.
@@ -63,6 +69,9 @@ class Recipe:
     max_profile_tokens: int = 128
     max_prompt_tokens: int | None = None
     hold_out: float = 0.0
+    contrast: float = 0.0
+    align: float = 0.0
+    profile_dropout: float = 0.0
     early_stopping_patience: int | None = None
     lora: Mapping[str, Any] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
@@ -79,6 +88,15 @@ class Recipe:
                 raise DataError(f"expected a {name} among {words}, found {getattr(self, name)!r}; choose one")
         if not 0 <= self.hold_out < 1:
             raise DataError(f"expected a hold_out from 0 to below 1, found {self.hold_out}; give the share of users and items")
+        if not 0 <= self.profile_dropout <= 1:
+            raise DataError(
+                f"expected a profile_dropout from 0 to 1, found {self.profile_dropout}; give a share of the prompts"
+            )
+        for name in ("contrast", "align"):
+            if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
+                raise DataError(f"expected {name} to be a weight from 0 up, found {getattr(self, name)}; give another")
+        if self.model not in HEARING and (self.contrast or self.align):
+            raise DataError(f"contrast and align are for model {XREC!r}, found {self.model!r}; leave them out")
         for section, known in _sections(self.model).items():
             for name in getattr(self, section):
                 _check_name(name, known, f"recipe section {section}")

@@ -7,6 +7,7 @@
 - A resumed run takes up the order of the batches and the running loss, so that weights and log are as if undisturbed.
 """
 
+import functools
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -27,11 +28,14 @@ from modeling_xrec.signals import fresh_embeddings
 from xrec_dataset_builder.errors import DataError
 
 from .atomic_checkpoints import STAGING, clear_staging, newest_checkpoint, put_in_place
+from .examples import ExplanationDataset
 from .finite_guard import FiniteGuard
 from .hub_pushes import HubPushes
 from .running_loss import RunningLoss
+from .signal_terms import IGNORED, SignalTerms
 from .validation_loss import ValidationLoss
 
+NO_TERMS = SignalTerms()
 EPOCH_SEED_STEP = 1_000_003
 
 
@@ -41,22 +45,27 @@ class XRecTrainer(Trainer):
     Args:
         ids: ids of users and of items by row, to name the pairs of a batch that goes wrong.
         fresh_signal: every batch hears newly drawn embeddings (signal `random-fresh`).
+        terms: what stands beside the likelihood in training.
         kwargs: arguments of `Trainer`.
     """
 
     def __init__(
-        self, *args: Any, ids: tuple[Sequence[str], Sequence[str]], fresh_signal: bool = False, **kwargs: Any
+        self,
+        *args: Any,
+        ids: tuple[Sequence[str], Sequence[str]],
+        fresh_signal: bool = False,
+        terms: SignalTerms = NO_TERMS,
+        **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        self.fresh_signal = fresh_signal
+        self.fresh_signal, self.terms = fresh_signal, terms
         self.guard = FiniteGuard(ids, Path(self.args.output_dir))
         self.running_loss = RunningLoss(self)
         self.add_callback(self.guard)
         self.add_callback(self.running_loss)
         self._validation = ValidationLoss(self.accelerator)
         self._predicting = False
-        bare = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
-        self._is_xrec, self._prompt_prefix = isinstance(bare, XRecForCausalLM), PromptPrefix()
+        self._is_xrec, self._prompt_prefix = isinstance(self._bare_model(), XRecForCausalLM), PromptPrefix()
         self._staging: Path | None = None
         self.pushes: HubPushes | None = None
         self._length_sampler: LengthGroupedSampler | None = None
@@ -80,7 +89,17 @@ class XRecTrainer(Trainer):
             for side in ("user", "item"):
                 rows = inputs.pop(f"{side}_ids")
                 inputs[f"{side}_embeds"] = fresh_embeddings(getattr(tables, f"{side}_embeddings"), len(rows))
-        return super().compute_loss(model, inputs, *args, **kwargs)
+        found = super().compute_loss(model, inputs, *args, **kwargs)
+        if not (self.terms and model.training):
+            return found
+        every, here = kwargs.get("num_items_in_batch"), (inputs["labels"] != IGNORED).sum()
+        share = 1.0 if every is None else float(here * self.accelerator.num_processes / every)
+        loss_of = functools.partial(super().compute_loss, model, **kwargs)
+        return self.terms.add(found, loss_of, self._bare_model(), inputs, share)
+
+    def _bare_model(self) -> Any:
+        model = self.accelerator.unwrap_model(self.model)
+        return model.get_base_model() if hasattr(model, "get_base_model") else model
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> torch.Tensor:
         """As `Trainer.training_step`, and checks the loss.
@@ -138,6 +157,8 @@ class XRecTrainer(Trainer):
         epoch = kwargs["epoch"] if "epoch" in kwargs else args[1]
         if self._length_sampler is not None:
             self._length_sampler.generator.manual_seed(self.args.seed + EPOCH_SEED_STEP * epoch)
+        if isinstance(self.train_dataset, ExplanationDataset):
+            self.train_dataset.set_epoch(epoch)
         return super()._run_epoch(*args, **kwargs)
 
     def _get_output_dir(self, trial: Any) -> str:

@@ -1,0 +1,122 @@
+"""The frozen backbone of a world: a Llama trained from scratch on the training texts of all tasks, never on the graph.
+
+It reads the tasks' prompts and answers, each explanation in one task's prompt, so that it is not learned by heart. In half of
+the texts keywords of the answer stand in a marker's place: it learns to write about what it finds there, as a backbone of
+large pre-training can (`BackboneTexts`).
+"""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import torch
+from torch.utils.data import ConcatDataset
+from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments
+from transformers.trainer_utils import get_last_checkpoint
+from worlds import PROFILE, PROMPTS, TASKS, World
+
+from modeling_xrec.processing_xrec import XRecProcessor
+from xrec_dataset_builder.schema import atomic_folder
+from xrec_training.backbone_texts import BackboneTexts
+from xrec_training.examples import PadCollator
+from xrec_training.scratch_backbone import train_tokenizer
+from xrec_training.tables import read_explanations
+
+ABOUT = "scratch.json"
+TEXT_FIELDS = ("title", "user_profile", "item_profile", "explanation")
+
+
+@dataclass(frozen=True)
+class BackboneSize:
+    """Size and training of a backbone.
+
+    Args:
+        hidden_size: width H.
+        intermediate_size: width of the feed-forward layers.
+        layers: decoder layers.
+        head_dim: width of an attention head; keys and values have as many heads as queries.
+        vocab_size: most tokens.
+        epochs: passes over the texts.
+        batch_size: texts a step.
+        learning_rate: peak of the cosine schedule.
+        keyword_share: share of the texts with keywords in a marker's place.
+        initializer_range: standard deviation of the starting weights.
+        seed: of weights, texts and order.
+    """
+
+    hidden_size: int = 320
+    intermediate_size: int = 864
+    layers: int = 6
+    head_dim: int = 64
+    vocab_size: int = 6000
+    epochs: float = 2
+    batch_size: int = 32
+    learning_rate: float = 2e-3
+    keyword_share: float = 0.5
+    initializer_range: float = 0.04
+    seed: int = 0
+
+
+SIZES = {"11m": BackboneSize(), "110m": BackboneSize(768, 2048, 12, 64, 16000, 4, 32, 8e-4, initializer_range=0.02)}
+"""Without a GPU, and with one."""
+
+
+def prepare_backbone(world: World, name: str) -> Path:
+    """The folder of a world's backbone, trained where it is missing; a killed training goes on from its last checkpoint."""
+    out, size = world.root / f"backbone-{name}", SIZES[name]
+    if out.is_dir():
+        if json.loads((out / ABOUT).read_text())["size"] != dataclasses.asdict(size):
+            raise RuntimeError(f"{out} was trained with other settings; remove it and what was trained upon it")
+        return out
+    tables = backbone_tables(world)
+    tokenizer = train_tokenizer(_texts(tables), size.vocab_size)
+    processors = {task: XRecProcessor(tokenizer, prompt=PROMPTS[task]) for task in TASKS}
+    texts = [BackboneTexts(processors[task], tables[task], size.keyword_share, size.seed) for task in TASKS]
+    torch.manual_seed(size.seed)
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer), hidden_size=size.hidden_size, intermediate_size=size.intermediate_size,
+            num_hidden_layers=size.layers, num_attention_heads=size.hidden_size // size.head_dim,
+            bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+            max_position_embeddings=1024, initializer_range=size.initializer_range, tie_word_embeddings=False,
+        )
+    )  # fmt: skip
+    partial = out.with_name(f"{out.name}.partial")
+    trainer = Trainer(
+        model, _arguments(size, partial), train_dataset=ConcatDataset(texts), data_collator=PadCollator(processors[TASKS[0]])
+    )
+    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(partial)) if partial.is_dir() else None)
+    with atomic_folder(out) as folder:
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        about: dict[str, Any] = {"size": dataclasses.asdict(size), "parameters": model.num_parameters()}
+        about["log"] = [row for row in trainer.state.log_history if "loss" in row]
+        (folder / ABOUT).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+    return out
+
+
+def backbone_tables(world: World) -> dict[str, pl.DataFrame]:
+    """Training texts by task: all item profiles, and the explanations dealt out among the tasks that write them."""
+    tables = {task: read_explanations(world.task(task), "train") for task in TASKS}
+    explained = [task for task in TASKS if task != PROFILE]
+    for place, task in enumerate(explained):
+        tables[task] = tables[task].gather_every(len(explained), place)
+    return tables
+
+
+def _arguments(size: BackboneSize, place: Path) -> TrainingArguments:
+    gpu = torch.cuda.is_available()
+    return TrainingArguments(
+        output_dir=str(place), num_train_epochs=size.epochs, per_device_train_batch_size=size.batch_size,
+        learning_rate=size.learning_rate, lr_scheduler_type="cosine", warmup_steps=0.05, weight_decay=0.01, seed=size.seed,
+        save_strategy="steps", save_steps=200, save_total_limit=1, logging_steps=50, report_to="none", use_cpu=not gpu,
+        bf16=gpu, train_sampling_strategy="group_by_length", dataloader_pin_memory=False,
+    )  # fmt: skip
+
+
+def _texts(tables: dict[str, pl.DataFrame]) -> list[str]:
+    columns = [table[name].to_list() for table in tables.values() for name in TEXT_FIELDS]
+    return [f" {text}" for column in columns for text in column if text]

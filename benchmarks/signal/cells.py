@@ -1,0 +1,110 @@
+"""One cell of the grid: a model trained for one task under one condition, and what its recipe is."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from worlds import FULL, PROFILE, PROMPTS, World
+
+from xrec_training.finetune import train
+from xrec_training.recipe import Recipe
+
+GRAPH, PERMUTED, RANDOM, SOFT = "graph", "permuted", "random-fixed", "soft-prompt"
+CONDITIONS = (GRAPH, PERMUTED, RANDOM, SOFT)
+"""The graph's embeddings, each row another's, random ones, and none: as many trained parameters that hear one constant."""
+INJECTIONS = ("qkv", "attention", "input")
+PLAIN = "plain"
+LEVERS: Mapping[str, Mapping[str, Any]] = {
+    PLAIN: {},
+    "learned-scale": {"config": {"injection_scale": "learned"}},
+    "markers-4": {"markers_per_side": 4},
+    "experts-1": {"config": {"num_experts": 1}},
+    "experts-32": {"config": {"num_experts": 32}},
+    "lora": {"lora": {"r": 8, "lora_alpha": 16, "target_modules": ["q_proj", "k_proj", "v_proj", "o_proj"]}},
+    "markers-last": {"markers_last": True},
+    "contrast": {"contrast": 0.3},
+    "align": {"align": 0.3},
+    "profile-dropout": {"profile_dropout": 0.5},
+}
+"""What each lever changes in the recipe; `plain` is the paper's model."""
+LAST = " {user_marker}{item_marker}\nWhy:"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One model of the grid.
+
+    Args:
+        task: one of `TASKS`.
+        condition: one of `CONDITIONS`.
+        injection: one of `INJECTIONS`.
+        seed: of the adapters and the order of the rows.
+        lever: one of `LEVERS`.
+    """
+
+    task: str
+    condition: str
+    injection: str = "qkv"
+    seed: int = 0
+    lever: str = PLAIN
+
+    @property
+    def name(self) -> str:
+        """Name of its files."""
+        return f"{self.task}.{self.condition}.{self.injection}.{self.lever}.{self.seed}"
+
+    def recipe(self, backbone: Path) -> Recipe:
+        """What `xrec train` is told."""
+        lever = dict(LEVERS[self.lever])
+        prompt = PROMPTS[self.task]
+        if lever.pop("markers_last", False):
+            prompt = prompt.replace("{user_marker}", "").replace("{item_marker}", "").removesuffix("\nWhy:") + LAST
+        config = {"injection": self.injection, **lever.pop("config", {})}
+        return Recipe(
+            model=SOFT if self.condition == SOFT else "xrec",
+            backbone=str(backbone),
+            signal=GRAPH if self.condition == SOFT else self.condition,
+            prompt=prompt,
+            early_stopping_patience=2,
+            config=config,
+            trainer={
+                "num_train_epochs": 3 if self.task == PROFILE else 6,
+                "per_device_train_batch_size": 32,
+                "per_device_eval_batch_size": 64,
+                "learning_rate": LEARNING_RATE,
+                "lr_scheduler_type": "cosine",
+                "warmup_steps": 0.05,
+                "max_grad_norm": 1.0,
+                "train_sampling_strategy": "group_by_length",
+                "save_total_limit": 1,
+                "seed": self.seed,
+                "disable_tqdm": True,
+            },
+            **lever,
+        )
+
+
+LEARNING_RATE = 3e-3
+"""Chosen on Yelp's validation rows among 1e-3, 3e-3 and 1e-2."""
+
+
+def grid(
+    tasks: tuple[str, ...], conditions: tuple[str, ...], injections: tuple[str, ...], seeds: tuple[int, ...],
+    levers: tuple[str, ...],
+) -> Iterator[Cell]:  # fmt: skip
+    """The cells of a part of the grid, the most telling first: everything but `full` with the paper's injection alone."""
+    for seed in seeds:
+        for lever in levers:
+            for injection in injections:
+                for task in tasks:
+                    if injection == INJECTIONS[0] or task == FULL:
+                        yield from (Cell(task, condition, injection, seed, lever) for condition in conditions)
+
+
+def trained(cell: Cell, world: World, backbone: Path, runs: Path) -> Path:
+    """The run folder of a cell, trained where it is missing; a killed training goes on from its last checkpoint."""
+    out = runs / cell.name
+    if not out.is_dir():
+        train(world.task(cell.task), world.graph(cell.task), out, cell.recipe(backbone), resume=True)
+    return out

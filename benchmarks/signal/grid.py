@@ -1,0 +1,124 @@
+"""Does the graph matter, on real data? One command trains the grid, or what is missing of it, and prints its figures as JSON.
+
+    python benchmarks/signal/grid.py OUT --data yelp=FOLDER google=FOLDER
+
+Every model, score and text is kept in OUT and taken up by the next call, so the grid can grow over days, and datasets can be
+run side by side. Levers are compared on validation rows; test rows are read with `--test` alone.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+import polars as pl
+import torch
+from backbones import SIZES, prepare_backbone
+from cells import CONDITIONS, GRAPH, INJECTIONS, LEVERS, PLAIN, Cell, grid, trained
+from figures import task_figures, text_figures
+from measuring import machine, report
+from plotting import plot
+from scoring import TEST, VALIDATION, scores, texts
+from tqdm import tqdm
+from worlds import PROFILE, TASKS, Sizes, World, prepare_world
+
+from xrec_dataset_builder.schema import ITEMS, USERS, DatasetFolder, read_table
+from xrec_training.tables import read_explanations
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is run.
+
+    Args:
+        out: folder of all that is kept.
+        data: source folder of each dataset by name.
+        size: of the backbone, a name among `SIZES`.
+        tasks: which of `TASKS`.
+        conditions: which of `CONDITIONS`.
+        injections: which of `INJECTIONS`; beyond the first for the full prompt alone.
+        seeds: of training.
+        levers: which of `LEVERS`.
+        test: whether test rows are scored and explained; else validation rows are scored.
+        sizes: of the parts.
+    """
+
+    out: Path
+    data: dict[str, Path]
+    size: str = "11m"
+    tasks: Sequence[str] = TASKS
+    conditions: Sequence[str] = CONDITIONS
+    injections: Sequence[str] = INJECTIONS
+    seeds: Sequence[int] = (0, 1, 2)
+    levers: Sequence[str] = (PLAIN,)
+    test: bool = False
+    sizes: Sizes = field(default_factory=Sizes)
+
+
+def run(options: Options) -> dict[str, Any]:
+    """Trains what is missing and gives the figures of every dataset."""
+    parts = options.tasks, options.conditions, options.injections, options.seeds, options.levers
+    cells = list(grid(*(tuple(part) for part in parts)))
+    figures: dict[str, Any] = {}
+    for name, source in options.data.items():
+        world = prepare_world(source, options.out / name, options.sizes)
+        backbone = prepare_backbone(world, options.size)
+        runs = world.root / f"runs-{options.size}"
+        runs.mkdir(exist_ok=True)
+        scored = {}
+        for cell in tqdm(cells, desc=name, unit="cell"):
+            scored[cell] = scores(cell, world, trained(cell, world, backbone, runs), TEST if options.test else VALIDATION)
+        figures[name] = {task: {"cells": task_figures(task, scored)} for task in options.tasks}
+        if options.test:
+            for task in options.tasks:
+                if task != PROFILE:
+                    figures[name][task]["texts"] = _texts(task, cells, world, runs)
+    return {
+        "machine": machine("cuda" if torch.cuda.is_available() else "cpu"),
+        "backbone": asdict(SIZES[options.size]),
+        "rows": TEST if options.test else VALIDATION,
+        "datasets": figures,
+    }
+
+
+def _texts(task: str, cells: Sequence[Cell], world: World, runs: Path) -> dict[str, Any]:
+    """Text figures of the first seed's cells of a task; the graph's first, since the floors are made of its texts."""
+    chosen = [cell for cell in cells if cell.task == task and cell.seed == min(one.seed for one in cells)]
+    chosen.sort(key=lambda cell: cell.condition != GRAPH)
+    found = {cell.name: texts(cell, world, runs / cell.name) for cell in chosen}
+    folder = DatasetFolder(world.task(task))
+    pairs = next(iter(found.values())).select("user_id", "item_id")
+    rows = pairs.join(read_table(folder.users, USERS), on="user_id", how="left", maintain_order="left")
+    rows = rows.join(read_table(folder.items, ITEMS), on="item_id", how="left", maintain_order="left")
+    return text_figures(found, read_explanations(world.task(task), "train"), rows.with_columns(pl.all().fill_null("")))
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Prints the figures, and writes and draws them where asked to."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="of all that is kept")
+    parser.add_argument("--data", nargs="+", required=True, metavar="NAME=FOLDER", help="datasets and where they lie")
+    parser.add_argument("--size", choices=list(SIZES), default="11m", help="of the backbone (default: 11m)")
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS)
+    parser.add_argument("--conditions", nargs="+", choices=CONDITIONS, default=CONDITIONS)
+    parser.add_argument("--injections", nargs="+", choices=INJECTIONS, default=INJECTIONS)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--levers", nargs="+", choices=list(LEVERS), default=[PLAIN])
+    parser.add_argument("--test", action="store_true", help="read the test rows")
+    parser.add_argument("--out", type=Path, help="also write the JSON here")
+    parser.add_argument("--plot", type=Path, help="write a picture here")
+    given = parser.parse_args(argv)
+    data = {name: Path(folder) for name, _, folder in (entry.partition("=") for entry in given.data)}
+    names = ("size", "tasks", "conditions", "injections", "seeds", "levers", "test")
+    figures = run(Options(given.folder, data, **{name: getattr(given, name) for name in names}))
+    report(figures, given.out)
+    if given.plot:
+        plot(figures["datasets"], given.plot)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,188 @@
+"""The signal benchmark: its parts keep test rows apart, its figures are the plain ones, and it goes on where it stopped."""
+
+import dataclasses
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+USERS, ITEMS, PAIRS = 40, 30, 240
+
+
+@pytest.fixture(scope="module")
+def worlds(benchmark_script):
+    return benchmark_script("worlds")
+
+
+@pytest.fixture(scope="module")
+def sizes(worlds):
+    return worlds.Sizes(held_out=0.1, rows=12, profiles=10, tested_profiles=4)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """Tables as the published ones are: integers for ids, explained pairs among the interactions."""
+    folder = tmp_path_factory.mktemp("source")
+    generator = np.random.default_rng(0)
+    pairs = [(user, item) for user in range(USERS) for item in generator.permutation(ITEMS)[:14].tolist()]
+    interactions = pl.DataFrame(pairs, schema=["user_id", "item_id"], orient="row")
+    interactions.with_columns(split=pl.lit("train")).write_parquet(folder / "interactions.parquet")
+    food = ["tacos", "ramen", "pizza", "curry"]
+    profiles = [f"Fans of {food[item % 4]} would enjoy place {item}." for item in range(ITEMS)]
+    # One item in three is explained to nobody, so that its profile can be tested.
+    free = interactions.filter(pl.col("item_id") % 3 > 0).sample(PAIRS, seed=0)
+    explained = free.with_columns(
+        title=pl.format("Place {}", "item_id"),
+        user_profile=pl.format("User {} likes food.", "user_id"),
+        item_profile=pl.col("item_id").map_elements(lambda item: profiles[item], return_dtype=pl.String),
+        explanation=pl.format("The user would enjoy dish {}.", pl.col("item_id") % 4),
+    )
+    explained.write_parquet(folder / "explanations.parquet")
+    items = pl.DataFrame({"item_id": range(ITEMS), "item_profile": profiles})
+    items.write_parquet(folder / "item_profiles.parquet")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def world(worlds, source, sizes, tmp_path_factory):
+    return worlds.prepare_world(source, tmp_path_factory.mktemp("worlds") / "small", sizes)
+
+
+def explanations(world, task, split):
+    return pl.read_parquet(world.task(task) / "data" / "explanations" / f"{split}.parquet")
+
+
+def test_parts_hold_whole_users_and_items_out(world):
+    parts = pl.read_parquet(world.parts)
+    of = {part: parts.filter(pl.col("part") == part) for part in ("train", "validation", "row", "user", "item")}
+    assert sum(len(table) for table in of.values()) == len(parts) == PAIRS
+    assert min(len(table) for table in of.values()) > 0
+    assert len(of["row"]) == len(of["validation"]) == 12
+    rest = pl.concat([of["train"], of["validation"], of["row"]])
+    assert not set(of["user"]["user_id"]) & set(rest["user_id"])
+    assert not set(of["item"]["item_id"]) & set(rest["item_id"])
+
+
+def test_no_explained_pair_is_an_edge(world):
+    explained = set(pl.read_parquet(world.parts).select("user_id", "item_id").rows())
+    for task in ("profile", "full", "bare", "history"):
+        for split in ("train", "validation", "test"):
+            edges = pl.read_parquet(world.task(task) / "data" / "interactions" / f"{split}.parquet")
+            assert not explained & set(edges.select("user_id", "item_id").rows())
+
+
+def test_tested_profiles_stand_in_no_training_text(world):
+    tested = set(explanations(world, "profile", "test")["explanation"])
+    assert len(tested) == 4
+    seen = set(explanations(world, "profile", "train")["explanation"])
+    seen |= {text for task in ("full", "bare", "history") for text in explanations(world, task, "train")["item_profile"]}
+    assert not tested & seen
+    assert explanations(world, "profile", "train")["user_id"].n_unique() == 1
+
+
+def test_users_known_by_history_are_folded_in(worlds, world):
+    from xrec_training.graph_folder import read_graph
+    from xrec_training.tables import Catalogue
+
+    catalogue = Catalogue.read(world.base)
+    encoded, heard = read_graph(world.root / "graph-without-users", catalogue), read_graph(world.graph("history"), catalogue)
+    cold = set(pl.read_parquet(world.parts).filter(pl.col("part") == "user")["user_id"])
+    edges = pl.read_parquet(world.base / "data" / "interactions" / "train.parquet")
+    places = {item: row for row, item in enumerate(catalogue.items["item_id"])}
+    for row, user in enumerate(catalogue.users["user_id"]):
+        history = [places[item] for item in edges.filter(pl.col("user_id") == user)["item_id"]]
+        expected = encoded.fold_in([history])[0] if user in cold else encoded.user_embeddings[row]
+        torch.testing.assert_close(heard.user_embeddings[row], expected)
+    edges = pl.read_parquet(world.root / "without-users" / "data" / "interactions" / "train.parquet")
+    assert not cold & set(edges["user_id"])
+
+
+def test_the_grid_is_full_for_the_full_prompt_alone(benchmark_script):
+    cells = benchmark_script("cells")
+    found = list(cells.grid(("bare", "full"), cells.CONDITIONS, cells.INJECTIONS, (0, 1), ("plain",)))
+    assert len(found) == len(set(found)) == len({cell.name for cell in found}) == 2 * (4 + 3 * 4)
+    assert {cell.injection for cell in found if cell.task == "bare"} == {"qkv"}
+
+
+@pytest.mark.parametrize("task", ["profile", "full", "bare", "history"])
+def test_every_lever_leaves_the_markers_in_the_prompt(benchmark_script, task, tmp_path):
+    cells = benchmark_script("cells")
+    for lever in cells.LEVERS:
+        recipe = cells.Cell(task, "graph", lever=lever).recipe(tmp_path)
+        assert [recipe.prompt.count(f"{{{side}_marker}}") for side in ("user", "item")] == [1, 1]
+        assert ("{user_profile}" in recipe.prompt) == (task == "full")
+        assert ("{item_profile}" in recipe.prompt) == (task in ("full", "history"))
+
+
+def scored(own, part=None, **others):
+    rows = len(own)
+    columns = {name: others.get(name, np.zeros(rows)) for name in ("other_pair", "other_user", "other_item")}
+    ids = [str(row) for row in range(rows)]
+    given = {"user_id": ids, "item_id": ids, "part": part or ["row"] * rows, "tokens": [2] * rows, "own": own}
+    return pl.DataFrame({**given, **columns})
+
+
+def test_differences_are_of_each_rows_mean_over_the_seeds(benchmark_script):
+    cells, figures = benchmark_script("cells"), benchmark_script("figures")
+    part = ["row", "row", "user", "user"]
+    graph = [np.array([-8.0, -6, -4, -2]), np.array([-6.0, -6, -6, -6])]
+    tables = {cells.Cell("bare", "graph", seed=seed): scored(own, part) for seed, own in enumerate(graph)}
+    tables[cells.Cell("bare", "permuted")] = scored(np.array([-9.0, -9, -9, -9]), part)
+    tables[cells.Cell("bare", "graph", lever="markers-4")] = scored(np.array([-1.0, -1, -1, -1]), part)
+    found = figures.task_figures("bare", tables)
+    entry = found["bare.graph.qkv.plain"]
+    assert entry["seeds"] == [0, 1]
+    assert entry["bits"]["value"] == pytest.approx(5.5)
+    assert entry["bits_a_token"] == pytest.approx(5.5 / 2)
+    over = entry["over"]["permuted"]
+    assert (over["all"]["value"], over["row"]["value"], over["user"]["value"]) == pytest.approx((3.5, 2.5, 4.5))
+    assert over["all"]["low"] < 3.5 < over["all"]["high"]
+    assert found["bare.graph.qkv.markers-4"]["over_plain"]["all"]["value"] == pytest.approx(4.5)
+    assert found["bare.graph.qkv.markers-4"]["over"] == {}
+
+
+def test_seeds_must_agree_on_the_rows(benchmark_script):
+    cells, figures = benchmark_script("cells"), benchmark_script("figures")
+    tables = {cells.Cell("bare", "graph", seed=seed): scored(np.zeros(3 + seed)) for seed in (0, 1)}
+    with pytest.raises(ValueError, match="the same rows"):
+        figures.task_figures("bare", tables)
+
+
+def test_swaps_give_every_row_another_of_its_part(benchmark_script):
+    scoring = benchmark_script("scoring")
+    rows = scored(np.zeros(40), ["row", "user"] * 20)
+    others = scoring._others(rows)
+    assert sorted(others) == list(range(40))
+    assert (others != np.arange(40)).all()
+    assert (others % 2 == np.arange(40) % 2).all()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_grid_runs_and_goes_on_where_it_stopped(benchmark_script, world, source, sizes, tmp_path, monkeypatch):
+    backbones, grid = benchmark_script("backbones"), benchmark_script("grid")
+    small = backbones.BackboneSize(32, 64, 2, 16, 400, epochs=1)
+    monkeypatch.setitem(backbones.SIZES, "11m", small)
+    options = grid.Options(
+        world.root.parent, {world.root.name: source}, tasks=("bare", "profile"), conditions=("graph", "soft-prompt"),
+        injections=("qkv",), seeds=(0,), test=True, sizes=sizes,
+    )  # fmt: skip
+    first = grid.run(options)
+    assert json.loads(json.dumps(first))["datasets"]["small"]["bare"]["texts"]["bare.graph.qkv.plain.0"]
+    over = first["datasets"]["small"]["bare"]["cells"]["bare.graph.qkv.plain"]["over"]["soft-prompt"]
+    assert set(over) == {"all", "row", "user", "item"}
+
+    def fail(*_):
+        raise AssertionError("it was trained before")
+
+    monkeypatch.setattr(benchmark_script("cells"), "train", fail)
+    monkeypatch.setattr(backbones, "Trainer", fail)
+    again = grid.run(options)
+    assert again["datasets"] == first["datasets"]
+    benchmark_script("plotting").plot(first["datasets"], tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").read_bytes()[:4] == b"\x89PNG"
+    monkeypatch.setitem(backbones.SIZES, "11m", dataclasses.replace(small, seed=1))
+    with pytest.raises(RuntimeError, match="other settings"):
+        backbones.prepare_backbone(world, "11m")
