@@ -47,20 +47,20 @@ class BackboneSize:
         seed: of weights, texts and order.
     """
 
-    hidden_size: int = 320
-    intermediate_size: int = 864
-    layers: int = 6
+    hidden_size: int = 384
+    intermediate_size: int = 1024
+    layers: int = 5
     head_dim: int = 64
     vocab_size: int = 6000
     epochs: float = 2
-    batch_size: int = 32
-    learning_rate: float = 2e-3
+    batch_size: int = 8
+    learning_rate: float = 1e-3
     keyword_share: float = 0.5
     initializer_range: float = 0.04
     seed: int = 0
 
 
-SIZES = {"11m": BackboneSize(), "110m": BackboneSize(768, 2048, 12, 64, 16000, 4, 32, 8e-4, initializer_range=0.02)}
+SIZES = {"11m": BackboneSize(), "110m": BackboneSize(768, 2048, 12, 64, 16000, 8, 32, 5e-4, initializer_range=0.02)}
 """Without a GPU, and with one."""
 
 
@@ -81,7 +81,8 @@ def prepare_backbone(world: World, name: str) -> Path:
             vocab_size=len(tokenizer), hidden_size=size.hidden_size, intermediate_size=size.intermediate_size,
             num_hidden_layers=size.layers, num_attention_heads=size.hidden_size // size.head_dim,
             bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
-            max_position_embeddings=1024, initializer_range=size.initializer_range, tie_word_embeddings=False,
+            max_position_embeddings=1024, initializer_range=size.initializer_range,
+            tie_word_embeddings=True,  # what stands in the prompt is easily said again
         )
     )  # fmt: skip
     partial = out.with_name(f"{out.name}.partial")
@@ -99,8 +100,9 @@ def prepare_backbone(world: World, name: str) -> Path:
 
 
 def backbone_tables(world: World) -> dict[str, pl.DataFrame]:
-    """Training texts by task: all item profiles, and the explanations dealt out among the tasks that write them."""
+    """Training texts by task: every item profile that is not tested, and the explanations dealt out among the other tasks."""
     tables = {task: read_explanations(world.task(task), "train") for task in TASKS}
+    tables[PROFILE] = pl.concat([tables[PROFILE], pl.read_parquet(world.more_profiles)])
     explained = [task for task in TASKS if task != PROFILE]
     for place, task in enumerate(explained):
         tables[task] = tables[task].gather_every(len(explained), place)
@@ -112,7 +114,7 @@ def _arguments(size: BackboneSize, place: Path) -> TrainingArguments:
     return TrainingArguments(
         output_dir=str(place), num_train_epochs=size.epochs, per_device_train_batch_size=size.batch_size,
         learning_rate=size.learning_rate, lr_scheduler_type="cosine", warmup_steps=0.05, weight_decay=0.01, seed=size.seed,
-        save_strategy="steps", save_steps=200, save_total_limit=1, logging_steps=50, report_to="none", use_cpu=not gpu,
+        save_strategy="steps", save_steps=500, save_total_limit=1, logging_steps=50, report_to="none", use_cpu=not gpu,
         bf16=gpu, train_sampling_strategy="group_by_length", dataloader_pin_memory=False,
     )  # fmt: skip
 

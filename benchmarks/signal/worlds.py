@@ -41,6 +41,7 @@ PROMPTS = {
 }
 PARTS = ("train", "validation", "row", "user", "item")
 TESTED = ("row", "user", "item")
+REST = "rest"
 
 
 @dataclass(frozen=True)
@@ -50,14 +51,14 @@ class Sizes:
     Args:
         held_out: share of the users, and of the items, whose explanations are all test rows.
         rows: explanations of the others for the validation, and as many for the test by row.
-        profiles: item profiles that train; None for all that are not tested.
+        profiles: item profiles that train adapters; the others that are not tested are text for the backbone alone.
         tested_profiles: item profiles for the test; half as many for the validation.
         seed: of all parts.
     """
 
     held_out: float = 0.1
     rows: int = 300
-    profiles: int | None = 6000
+    profiles: int = 6000
     tested_profiles: int = 800
     seed: int = 0
 
@@ -81,6 +82,11 @@ class World:
     def parts(self) -> Path:
         """Every explained pair with its part."""
         return self.root / "parts.parquet"
+
+    @property
+    def more_profiles(self) -> Path:
+        """Item profiles that neither train an adapter nor are tested: more text for the backbone."""
+        return self.task(PROFILE) / "more_profiles.parquet"
 
     def task(self, task: str) -> Path:
         """A dataset folder whose explanations are a task's."""
@@ -152,7 +158,10 @@ def _write_task(world: World, task: str, sizes: Sizes) -> None:
         write_table(read_table(base.users, USERS), made.users, USERS)
         write_table(read_table(base.items, ITEMS), made.items, ITEMS)
         write_json({"format": 1, "source": "signal benchmark", "task": task}, made.build_json)
-        rows.select("user_id", "item_id", "part").write_parquet(folder / "parts.parquet")
+        rows.filter(pl.col("part") != REST).select("user_id", "item_id", "part").write_parquet(folder / "parts.parquet")
+        if task == PROFILE:
+            rest = rows.filter(pl.col("part") == REST).select(*EXPLANATIONS)
+            rest.write_parquet(folder / world.more_profiles.name)
 
 
 def _profiles(world: World, parts: pl.DataFrame, sizes: Sizes) -> pl.DataFrame:
@@ -166,11 +175,12 @@ def _profiles(world: World, parts: pl.DataFrame, sizes: Sizes) -> pl.DataFrame:
     free = generator.permutation(np.array([one for one in items["item_id"] if one not in seen], dtype=object))
     tested, validation, _ = np.split(free, np.cumsum([sizes.tested_profiles, sizes.tested_profiles // 2]))
     rest = [one for one in items["item_id"] if one not in set(tested) | set(validation)]
-    train = generator.permutation(np.array(rest, dtype=object))[: sizes.profiles]
+    shuffled = generator.permutation(np.array(rest, dtype=object))
+    train, more = shuffled[: sizes.profiles], shuffled[sizes.profiles :]
     user = min(parts["user_id"])
     chosen = pl.concat(
         pl.DataFrame({"item_id": ids.tolist()}).with_columns(part=pl.lit(part))
-        for ids, part in ((train, "train"), (validation, "validation"), (tested, "row"))
+        for ids, part in ((train, "train"), (validation, "validation"), (tested, "row"), (more, REST))
     )
     return chosen.join(items, on="item_id", maintain_order="left").select(
         pl.lit(user).alias("user_id"), "item_id", pl.lit("").alias("title"), pl.lit("").alias("user_profile"),
