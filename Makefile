@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test test-slow test-quantization test-ray quality bench-injection format wheel-test clean
+.PHONY: help demo test test-slow test-quantization test-ray test-browser quality bench-injection format wheel-test clean
 
 help:  ## show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -47,6 +47,16 @@ $(RAY): constraints.txt $(INSTALLED)
 
 test-ray: $(INSTALLED) $(RAY)  ## the example that runs shards on a local Ray
 	PYTHONPATH=$(abspath $(RAY)) $(BIN)/pytest -m ray
+
+BROWSER := .browser
+
+# In a folder of their own: 140 MB that only a look at the page needs.
+$(BROWSER): constraints.txt $(INSTALLED)
+	$(BIN)/pip install --quiet --no-deps --upgrade --target $@ -c constraints.txt playwright greenlet
+	touch $@
+
+test-browser: $(INSTALLED) $(BROWSER)  ## the page of `xrec serve` in a real browser; needs chromium on PATH
+	PYTHONPATH=$(abspath $(BROWSER)) $(BIN)/pytest -m slow tests/serving/test_page_in_browser.py tests/serving/test_page_trouble_in_browser.py
 
 quality: $(INSTALLED)  ## lint, format check, types
 	$(BIN)/ruff check .

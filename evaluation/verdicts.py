@@ -99,7 +99,7 @@ class Judge:
                 | self._words(text, stems[row], None if partner is None else stems[partner])
             )
             records += [
-                {"row": start + row, "claim": claim.text, **self._record(matches, has_evidence(found[row], "item"))}
+                {"row": start + row, "claim": claim.text, **self.record(matches, has_evidence(found[row], "item"))}
                 for claim, matches in zip(mine, own[row], strict=True)
             ]
         return pl.DataFrame(figures, schema=ROWS), pl.DataFrame(records, schema=CLAIMS)
@@ -133,7 +133,17 @@ class Judge:
             "unfounded_names": unfounded_names(text, found),
         }
 
-    def _record(self, matches: Matches, judged: bool) -> dict[str, Any]:
+    def record(self, matches: Matches, judged: bool) -> dict[str, Any]:
+        """Judge one claim.
+
+        Args:
+            matches: Its best match in each source.
+            judged: Whether its item has evidence, see `has_evidence`.
+
+        Returns:
+            The verdict and what it rests on: the columns of `CLAIMS` but the row and the claim; without a match none of the
+            match's columns.
+        """
         verdict = self._verdict(matches, judged)
         shown = self._shown(matches, verdict)
         facts: dict[str, Any] = {"verdict": verdict, "matches": [_plain(match) for match in matches]}

@@ -7,15 +7,18 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar
 
-from .batching import Batcher, Job, QueueFullError, WorkFailedError
+from .batching import Batcher, QueueFullError, WorkFailedError
 from .cache import AnswerCache
 from .explaining import ExplainingModel, Prepared, UnknownIdError
 from .guards import harmless
+from .jobs import Task, Waiter, answers
 from .metrics import Metrics
 from .options import ServeOptions
 
 Result = TypeVar("Result")
 Answer = dict[str, Any]
+CLAIM_ROWS = 8
+"""Rows whose claims are checked at a time."""
 
 
 class BadRowError(ValueError):
@@ -43,6 +46,8 @@ class Answering:
         metrics.watch(self.batcher, self.cache)
         # Prompts and evidence cost the processor milliseconds a row: neither the loop nor the model waits for them.
         self._side = ThreadPoolExecutor(1, thread_name_prefix="xrec-side")
+        # Claims cost an encoder's call, which nobody who only looks something up should wait for.
+        self._checking = ThreadPoolExecutor(1, thread_name_prefix="xrec-claims")
 
     def start(self) -> None:
         """Begins to work, on the running loop."""
@@ -52,6 +57,7 @@ class Answering:
         """Finishes what was begun and ends all threads."""
         await self.batcher.close()
         self._side.shutdown()
+        self._checking.shutdown()
 
     def is_ready(self) -> bool:
         """Whether the model works, and its present call has not run longer than a request may take."""
@@ -75,12 +81,13 @@ class Answering:
                 raise
             yield
 
-    async def explain(self, rows: Sequence[dict[str, Any]], evidence: bool) -> list[Answer]:
+    async def explain(self, rows: Sequence[dict[str, Any]], evidence: bool, claims: bool = False) -> list[Answer]:
         """Explains rows, in order.
 
         Args:
             rows: of the pipeline.
             evidence: whether to say what each score rests on.
+            claims: whether to check what each text claims.
 
         Raises:
             UnknownIdError: an id that the model does not know.
@@ -92,28 +99,47 @@ class Answering:
         with self.places(len(rows)):
             async with asyncio.timeout(self.options.timeout):
                 prepared = await self._aside(lambda: self._prepare(rows))
-                answers = await self._answers(prepared)
-                if evidence:
-                    parts = await self._aside(lambda: [self.model.evidence(row) for row in prepared])
-                    answers = [{**answer, "evidence": part} for answer, part in zip(answers, parts, strict=True)]
-                return answers
+                found = await self._answers(prepared)
+                return await self._with_more(prepared, found, evidence, claims)
 
-    async def recommend(self, user_id: str, k: int, explain: bool) -> list[Answer]:
-        """A user's best items, with their explanations where asked for.
+    async def look_up(self, call: Callable[[ExplainingModel], Result]) -> Result:
+        """What a short call of the model gives, in a thread and in a place of the queue.
 
         Raises:
-            UnknownIdError: a user that the model does not know.
-            BadRowError: more to explain than there are places.
+            UnknownIdError: an id that the model does not know.
+            BadRowError: what cannot be looked up for another reason.
             QueueFullError: no place in the queue.
-            WorkFailedError: the model failed.
             TimeoutError: it took too long.
         """
         with self.places(1):
             async with asyncio.timeout(self.options.timeout):
-                items = await self._aside(lambda: self.model.recommend(user_id, k))
+                try:
+                    return await self._aside(lambda: call(self.model))
+                except UnknownIdError:
+                    raise
+                except ValueError as error:
+                    raise BadRowError(str(error)) from None
+
+    async def recommend(self, who: dict[str, Any], k: int, explain: bool, exclude: Sequence[str] = ()) -> list[Answer]:
+        """The best items of a user or a history, with their explanations where asked for.
+
+        Args:
+            who: `user_id` or `history`.
+            k: how many items.
+            explain: whether to explain them.
+            exclude: ids of items to leave out beside what is known already.
+
+        Raises:
+            UnknownIdError: a user or an item that the model does not know.
+            BadRowError: more to explain than there are places, or a model without histories.
+            QueueFullError: no place in the queue.
+            WorkFailedError: the model failed.
+            TimeoutError: it took too long.
+        """
+        items = await self.look_up(lambda model: model.recommend(next(iter(who.values())), k, exclude))
         if not explain or not items:
             return items
-        found = await self.explain([{"user_id": user_id, "item_id": item["item_id"]} for item in items], False)
+        found = await self.explain([{**who, "item_id": item["item_id"]} for item in items], False)
         return [{**item, "explanation": one} for item, one in zip(items, found, strict=True)]
 
     async def prepare(self, row: dict[str, Any]) -> Prepared:
@@ -121,53 +147,75 @@ class Answering:
         async with asyncio.timeout(self.options.timeout):
             return (await self._aside(lambda: self._prepare([row])))[0]
 
-    async def events(self, row: Prepared, evidence: bool) -> AsyncIterator[str]:
+    async def events(self, row: Prepared, evidence: bool, claims: bool = False) -> AsyncIterator[str]:
         """Server-sent events of one row; in a block that holds its place.
 
         Yields:
             `token` with a piece of text, as often as there is one; then `done` with the whole answer, or `error`.
         """
-        loop = asyncio.get_running_loop()
         pieces: asyncio.Queue[str | None] = asyncio.Queue()
         cached = self.cache.get(row.key)
-        job: Job[Prepared] | None = None
+        waiter: Waiter[Prepared] | None = None
+        said = ""
         try:
             async with asyncio.timeout(self.options.timeout):
                 if cached is None:
-                    job = self.batcher.submit(row, lambda text: _put(loop, pieces, text))
-                    job.future.add_done_callback(lambda _: pieces.put_nowait(None))
+                    waiter = self.batcher.submit(row, row.key, pieces.put_nowait)
+                    waiter.job.future.add_done_callback(lambda _: pieces.put_nowait(None))
                     while (piece := await pieces.get()) is not None:
+                        said += piece
                         yield event("token", {"text": piece})
-                    answer = {**self._keep(row, await job.future), "cached": False}
+                    answer = {**self._keep(row, waiter.job.future.result()), "cached": False}
                 else:
                     answer = {**cached, "cached": True}
-                    yield event("token", {"text": answer["explanation"]})
-                if evidence:
-                    answer["evidence"] = await self._aside(lambda: self.model.evidence(row))
+                whole = answer["explanation"]
+                if whole != said and whole.startswith(said):  # all of it, where the row came from a call without listeners
+                    yield event("token", {"text": whole[len(said) :]})
+                [answer] = await self._with_more([row], [answer], evidence, claims)
             yield event("done", {"model": self.model.revision, "notes": self.model.notes, **answer})
         except WorkFailedError as error:
             yield event("error", {"detail": str(error)})
         except TimeoutError:
             yield event("error", {"detail": f"expected an answer within {self.options.timeout:g} s, found none; try again"})
         finally:
-            if job is not None:
-                job.cancel()
+            if waiter is not None:
+                waiter.leave()
 
     async def _answers(self, rows: Sequence[Prepared]) -> list[Answer]:
         found: dict[Any, Answer] = {}
-        jobs: dict[Any, Job[Prepared]] = {}
+        waiters: dict[Any, Waiter[Prepared]] = {}
         for key, row in {row.key: row for row in rows}.items():
             if (cached := self.cache.get(key)) is not None:
                 found[key] = {**cached, "cached": True}
             else:
-                jobs[key] = self.batcher.submit(row)
+                waiters[key] = self.batcher.submit(row, key)
         try:
-            for (key, job), answer in zip(jobs.items(), await asyncio.gather(*(j.future for j in jobs.values())), strict=True):
-                found[key] = {**self._keep(job.row, answer), "cached": False}
+            for (key, waiter), answer in zip(waiters.items(), await answers(list(waiters.values())), strict=True):
+                found[key] = {**self._keep(waiter.job.row, answer), "cached": False}
         finally:
-            for job in jobs.values():
-                job.cancel()
+            for waiter in waiters.values():
+                waiter.leave()
         return [found[row.key] for row in rows]
+
+    async def _with_more(
+        self, rows: Sequence[Prepared], found: Sequence[Answer], evidence: bool, claims: bool
+    ) -> list[Answer]:
+        """Answers with what was asked for beside the texts; None in its place where the model has no data."""
+        whole = [dict(answer) for answer in found]
+        if evidence:
+            for answer, parts in zip(
+                whole, await self._aside(lambda: [self.model.evidence(row) for row in rows]), strict=True
+            ):
+                answer["evidence"] = parts
+        if claims:
+            loop = asyncio.get_running_loop()
+            for start in range(0, len(rows), CLAIM_ROWS):  # a request that is given up waits for no more than these
+                part, of = rows[start : start + CLAIM_ROWS], whole[start : start + CLAIM_ROWS]
+                texts = [answer["explanation"] for answer in of]
+                checked = await loop.run_in_executor(self._checking, self.model.claims, part, texts)
+                for answer, one in zip(of, checked, strict=True):
+                    answer["claims"] = one
+        return whole
 
     def _keep(self, row: Prepared, answer: Answer) -> Answer:
         self.cache.put(row.key, answer)
@@ -185,7 +233,7 @@ class Answering:
                 raise BadRowError(f"{where}{error}") from None
         return prepared
 
-    def _work(self, jobs: Sequence[Job[Prepared]]) -> list[Answer]:
+    def _work(self, jobs: Sequence[Task]) -> list[Answer]:
         return self.model.explain([job.row for job in jobs], jobs)
 
     async def _aside(self, call: Callable[[], Result]) -> Result:
@@ -195,7 +243,3 @@ class Answering:
 def event(name: str, data: Any) -> str:
     """A server-sent event; its data is one line of JSON."""
     return f"event: {name}\ndata: {harmless(json.dumps(data, ensure_ascii=False, allow_nan=False))}\n\n"
-
-
-def _put(loop: asyncio.AbstractEventLoop, pieces: asyncio.Queue[str | None], text: str) -> None:
-    loop.call_soon_threadsafe(pieces.put_nowait, text)

@@ -1,54 +1,38 @@
 """The HTTP API: explanations, recommendations, and the server's own state."""
 
 import asyncio
-import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import ExitStack, asynccontextmanager
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Body, Depends, FastAPI, Path, Query, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, Response, StreamingResponse
+from fastapi.responses import Response, StreamingResponse
 from fastapi.security import HTTPBearer
 from prometheus_client import CONTENT_TYPE_LATEST
-from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
-from .answering import Answering, BadRowError
-from .batching import QueueFullError, WorkFailedError
-from .explaining import ExplainingModel, UnknownIdError
+from .answering import Answering
+from .catalogue_routes import catalogue_routes
+from .explaining import ExplainingModel
 from .guards import Guards, SafeJSONResponse, problem
 from .metrics import Metrics
 from .options import ServeOptions
-from .page import CONTENT_POLICY, PAGE
+from .page import page_routes
+from .problems import PROBLEMS, ClientGoneError, add_problems
 from .schemas import (
+    MAX_ID,
     MAX_K,
+    RECOMMEND_EXAMPLES,
     REQUEST_EXAMPLES,
     ExplainRequest,
     Explanations,
     Problem,
     Recommendations,
+    RecommendRequest,
     State,
 )
 
-logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
-CLIENT_GONE = 499
-PROBLEMS: dict[int | str, dict[str, Any]] = {
-    400: {"model": Problem, "description": "The body cannot be read"},
-    401: {"model": Problem, "description": "No key that the server knows"},
-    404: {"model": Problem, "description": "An id that the model does not know"},
-    408: {"model": Problem, "description": "The body came too slowly"},
-    413: {"model": Problem, "description": "The body is too long"},
-    422: {"model": Problem, "description": "The request cannot be used"},
-    429: {
-        "model": Problem,
-        "description": "The queue is full",
-        "headers": {"Retry-After": {"schema": {"type": "integer"}, "description": "seconds to wait"}},
-    },
-    500: {"model": Problem, "description": "The model failed"},
-    504: {"model": Problem, "description": "It took too long"},
-}
 EVENT = {
     "type": "object",
     "required": ["event", "data"],
@@ -56,10 +40,6 @@ EVENT = {
 }
 STREAMED = {"text/event-stream": {"itemSchema": EVENT, "example": 'event: token\ndata: {"text": "The user"}\n\n'}}
 FIND_KEY = HTTPBearer(auto_error=False, description="where the server was started with keys")
-
-
-class ClientGoneError(Exception):
-    """Nobody waits for the answer any more."""
 
 
 class EventStream(StreamingResponse):
@@ -114,10 +94,13 @@ def create_app(options: ServeOptions, model: ExplainingModel | None = None) -> F
         default_response_class=SafeJSONResponse,
     )
     app.state.answering, app.state.metrics = answering, metrics
-    app.include_router(_explanations(answering), dependencies=[Depends(FIND_KEY)] if options.keys else [])
+    keys = [Depends(FIND_KEY)] if options.keys else []
+    for routes in (_explanations(answering), _recommendations(answering), catalogue_routes(answering)):
+        app.include_router(routes, dependencies=keys)
     app.include_router(_state(answering, metrics))
+    app.include_router(page_routes())
     app.add_middleware(Guards, keys=options.keys, max_body=options.max_body, timeout=options.timeout, metrics=metrics)
-    _add_problems(app, options, metrics)
+    add_problems(app, options, metrics)
     return app
 
 
@@ -140,20 +123,39 @@ def _explanations(answering: Answering) -> APIRouter:
         """
         if asked.stream:
             return await _stream(answering, asked)
-        found = await _unless_gone(request, answering.explain(asked.rows(), asked.evidence))
+        found = await _unless_gone(request, answering.explain(asked.rows(), asked.evidence, asked.claims))
         return SafeJSONResponse({**about, "explanations": found})
+
+    return routes
+
+
+def _recommendations(answering: Answering) -> APIRouter:
+    """Routes of what the graph recommends."""
+    routes = APIRouter(prefix="/v1", responses=PROBLEMS)
+
+    async def best(request: Request, asked: RecommendRequest) -> Response:
+        found = await _unless_gone(request, answering.recommend(asked.who(), asked.k, asked.explain, asked.exclude))
+        echo = {name: value for name, value in (("user_id", asked.user_id), ("history", asked.history)) if value is not None}
+        masked = asked.history is not None or answering.model.graph is not None
+        model = answering.model
+        return SafeJSONResponse({"model": model.revision, "notes": model.notes, **echo, "masked": masked, "items": found})
 
     @routes.get("/recommend/{user_id:path}", response_model=Recommendations, response_model_exclude_none=True)
     async def recommend(
         request: Request,
-        user_id: Annotated[str, Path(min_length=1, max_length=256, examples=["u00000"])],
+        user_id: Annotated[str, Path(min_length=1, max_length=MAX_ID, examples=["u00000"])],
         k: Annotated[int, Query(ge=1, le=MAX_K, description="how many items")] = 10,
         explain: Annotated[bool, Query(description="whether to explain each item")] = False,
     ) -> Response:
         """Recommend a user's best items by the inner product of the graph's embeddings, without what it knows already."""
-        found = await _unless_gone(request, answering.recommend(user_id, k, explain))
-        masked = answering.model.graph is not None
-        return SafeJSONResponse({**about, "user_id": user_id, "masked": masked, "items": found})
+        return await best(request, RecommendRequest(user_id=user_id, k=k, explain=explain))
+
+    @routes.post("/recommend", response_model=Recommendations, response_model_exclude_none=True)
+    async def recommend_for(
+        request: Request, asked: Annotated[RecommendRequest, Body(openapi_examples=RECOMMEND_EXAMPLES)]
+    ) -> Response:
+        """Recommend the best items of a user, or of an unseen one by the items that it liked, but for those to leave out."""
+        return await best(request, asked)
 
     return routes
 
@@ -161,11 +163,6 @@ def _explanations(answering: Answering) -> APIRouter:
 def _state(answering: Answering, metrics: Metrics) -> APIRouter:
     """Routes of what the server says of itself."""
     routes = APIRouter()
-
-    @routes.get("/", response_class=HTMLResponse)
-    async def page() -> Response:
-        """Say what the API offers."""
-        return HTMLResponse(PAGE, headers={"content-security-policy": CONTENT_POLICY})
 
     @routes.get("/healthz", response_model=State, response_model_exclude_none=True)
     async def health() -> Response:
@@ -192,7 +189,7 @@ async def _stream(answering: Answering, asked: ExplainRequest) -> Response:
     with ExitStack() as held:
         held.enter_context(answering.places(1))
         row = await answering.prepare(asked.rows()[0])
-        return EventStream(answering.events(row, asked.evidence), held.pop_all())
+        return EventStream(answering.events(row, asked.evidence, asked.claims), held.pop_all())
 
 
 async def _unless_gone(request: Request, work: Awaitable[Result]) -> Result:
@@ -216,41 +213,3 @@ async def _unless_gone(request: Request, work: Awaitable[Result]) -> Result:
 async def _gone(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
-
-
-def _add_problems(app: FastAPI, options: ServeOptions, metrics: Metrics) -> None:
-    """Makes one line of everything that goes wrong."""
-
-    def handle(kind: type[Exception] | int, answer: Callable[[Any], Response]) -> None:
-        async def handler(request: Request, error: Exception) -> Response:
-            return answer(error)
-
-        app.add_exception_handler(kind, handler)
-
-    def gone(error: ClientGoneError) -> Response:
-        metrics.cancelled.inc()
-        return Response(status_code=CLIENT_GONE)
-
-    late = f"expected an answer within {options.timeout:g} s, found none; try again, or ask for fewer rows"
-    handle(UnknownIdError, lambda error: problem(404, str(error)))
-    handle(BadRowError, lambda error: problem(422, str(error)))
-    handle(RequestValidationError, lambda error: problem(422, first_error(error)))
-    handle(QueueFullError, lambda error: problem(429, str(error), {"retry-after": str(error.retry_after)}))
-    handle(WorkFailedError, lambda error: problem(500, str(error)))
-    handle(TimeoutError, lambda error: problem(504, late))
-    handle(ClientGoneError, gone)
-    handle(HTTPException, lambda error: problem(error.status_code, str(error.detail), error.headers))
-    handle(Exception, lambda error: problem(500, "the server failed on this request; its log says why"))
-
-
-def first_error(error: RequestValidationError) -> str:
-    """The first thing that is wrong with a request: where, what was expected, and what was found."""
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "json_invalid":
-        return f"expected JSON in the body, found a mistake at character {first['loc'][-1]}: {first['ctx']['error']}"
-    if first["loc"] == ("body",) and first["type"] in ("model_attributes_type", "missing"):
-        return "expected a JSON object as the body, found none; send it with Content-Type: application/json"
-    more = len(error.errors()) - 1
-    message = str(first["msg"]).removeprefix("Value error, ")
-    return f"{where}: {message}" + (f" (and {more} more)" if more else "")

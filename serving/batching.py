@@ -1,21 +1,22 @@
 """Gathers what comes at the same time into one call of the model.
 
 The model works in a thread of its own, a batch at a time. While it works, the next batch gathers; when it is idle, a row waits
-a few milliseconds for others. All methods but the work itself run on the event loop.
+a few milliseconds for others. Equal rows share a job. All methods but the work itself run on the event loop.
 """
 
 import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, Generic, TypeVar
+from functools import partial
+from typing import Any
+
+from .jobs import Again, Job, Outcome, Row, Task, Waiter
 
 logger = logging.getLogger(__name__)
-Row = TypeVar("Row")
-Outcome = Any
 SMOOTHING = 0.2
 
 
@@ -35,31 +36,7 @@ class WorkFailedError(Exception):
     """The model could not answer a row; the log says why."""
 
 
-class Job(Generic[Row]):
-    """A row that waits for its answer.
-
-    Attributes:
-        row: what is asked.
-        future: gets the answer.
-        cancelled: whether nobody waits any more; the model's thread reads it.
-        on_text: takes each new piece of text, in the model's thread.
-        submitted: when it came, on the loop's clock.
-    """
-
-    def __init__(self, row: Row, on_text: Callable[[str], None] | None = None) -> None:
-        loop = asyncio.get_running_loop()
-        self.row, self.on_text, self.submitted = row, on_text, loop.time()
-        self.future: asyncio.Future[Outcome] = loop.create_future()
-        self.cancelled = False
-
-    def cancel(self) -> None:
-        """Nobody waits any more: a waiting row is left out, one in work ends with its next token."""
-        if not self.future.done() or self.future.cancelled():
-            self.cancelled = True
-            self.future.cancel()
-
-
-Work = Callable[[Sequence[Job[Any]]], Sequence[Outcome]]
+Work = Callable[[Sequence[Task]], Sequence[Outcome]]
 
 
 class Batcher:
@@ -85,6 +62,7 @@ class Batcher:
         self._seconds_a_row = 0.0
         self._working_since: float | None = None
         self._queue: asyncio.Queue[Job[Any] | None] = asyncio.Queue()
+        self._open: dict[Hashable, Job[Any]] = {}
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="xrec-model")
         self._runner: asyncio.Task[None] | None = None
         self._closing = False
@@ -124,11 +102,26 @@ class Batcher:
         finally:
             self.taken -= count
 
-    def submit(self, row: Row, on_text: Callable[[str], None] | None = None) -> Job[Row]:
-        """Puts a row into the queue; in a block that holds its place."""
-        job = Job(row, on_text)
-        self._queue.put_nowait(job)
-        return job
+    def submit(self, row: Row, key: Hashable = None, on_text: Callable[[str], None] | None = None) -> Waiter[Row]:
+        """Puts a row into the queue, or joins the job of an equal one that is not done; in a block that holds its place.
+
+        Args:
+            row: what is asked.
+            key: equal for equal rows; None for a row that is like no other.
+            on_text: takes pieces of text, see `Job.join`.
+        """
+        job = None if key is None else self._open.get(key)
+        if job is None or job.future.done():
+            job = Job(row)
+            if key is not None:
+                self._open[key] = job
+                job.future.add_done_callback(partial(self._forget, key, job))
+            self._queue.put_nowait(job)
+        return job.join(on_text)
+
+    def _forget(self, key: Hashable, job: Job[Any], _: object) -> None:
+        if self._open.get(key) is job:
+            del self._open[key]
 
     async def _run(self) -> None:
         while (first := await self._queue.get()) is not None:
@@ -172,14 +165,27 @@ class Batcher:
             else:
                 job.future.set_result(outcome)
 
-    def _outcomes(self, batch: list[Job[Any]]) -> list[Outcome]:
-        """Answers, or for rows that cannot be answered an exception; one bad row does not spoil the others."""
+    def _outcomes(self, batch: Sequence[Job[Any]]) -> list[Outcome]:
+        """Answers, or for rows that cannot be answered an exception: the rows of a failed batch are tried again one by one."""
         try:
             return list(self._work(batch))
         except Exception as error:
-            if len(batch) > 1 and all(job.on_text is None for job in batch):
-                return [outcome for job in batch for outcome in self._outcomes([job])]
-            logger.exception("a batch of %d rows failed", len(batch))
-            failed = WorkFailedError("the model failed on this request; the server's log says why")
-            failed.__cause__ = error
-            return [failed] * len(batch)
+            if len(batch) == 1:
+                return [_failure(error)]
+            logger.warning("a batch of %d rows failed (%s); trying its rows one by one", len(batch), type(error).__name__)
+        return [self._alone(Again(job)) for job in batch]
+
+    def _alone(self, row: Again) -> Outcome:
+        if row.cancelled:
+            return None
+        try:
+            return self._work([row])[0]
+        except Exception as error:
+            return _failure(error)
+
+
+def _failure(error: Exception) -> WorkFailedError:
+    logger.error("a row failed", exc_info=error)
+    failed = WorkFailedError("the model failed on this request; the server's log says why")
+    failed.__cause__ = error
+    return failed

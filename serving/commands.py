@@ -14,8 +14,8 @@ from xrec_dataset_builder.arguments import Parser
 from xrec_dataset_builder.errors import DataError
 
 KEYS_VARIABLE = "XREC_SERVE_KEYS"
-GRACE = 5
-"""Seconds beyond a request's own time that a stopping server waits for it."""
+GRACE, ENDING = 4, 1
+"""Seconds beyond a request's own time that a stopping server waits for it, and then for the model."""
 
 
 def serve_command(argv: Sequence[str]) -> None:
@@ -32,11 +32,13 @@ def serve_command(argv: Sequence[str]) -> None:
 
     from .api import create_app
     from .options import ServeOptions
+    from .stopping import StoppingServer
 
     options = ServeOptions(
         model=given.model,
         graph=given.graph,
         data=given.data,
+        encoder=given.encoder,
         max_batch=given.max_batch,
         deadline_ms=given.deadline_ms,
         queue=given.queue,
@@ -48,22 +50,29 @@ def serve_command(argv: Sequence[str]) -> None:
     listening = _listen(given.host, given.port)
     with listening:
         app = create_app(options)
+        answering = app.state.answering
         host, port = listening.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         sys.stdout.write(f"Serving {options.model} on http://{shown}:{port}\n")
-        sys.stdout.writelines(f"{note}\n" for note in app.state.answering.model.notes)
+        sys.stdout.writelines(f"{note}\n" for note in answering.model.notes)
         if not options.keys and not is_loopback(host):
             sys.stdout.write("Anybody who reaches this address may ask: no --keys were given.\n")
         sys.stdout.flush()
-        grace = math.ceil(options.timeout) + GRACE
         config = uvicorn.Config(
-            app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=grace, lifespan="on"
+            app,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=math.ceil(options.timeout) + GRACE,
+            lifespan="on",
         )
+        server = StoppingServer(config, math.ceil(options.timeout) + GRACE + ENDING, answering.batcher.working_for)
         # uvicorn raises the signal again when it has stopped; having stopped as asked is no failure.
         before = signal.signal(signal.SIGTERM, lambda *_: None)
         try:
-            uvicorn.Server(config).run(sockets=[listening])
+            server.run(sockets=[listening])
         finally:
+            server.stopped()
             signal.signal(signal.SIGTERM, before)
 
 
@@ -118,6 +127,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("model", metavar="MODEL", help="model folder or Hub id")
     parser.add_argument("--graph", type=Path, metavar="GRAPH", help="the graph that the model was trained with")
     parser.add_argument("--data", type=Path, metavar="DATA", help="its dataset: masks what users know, and gives evidence")
+    parser.add_argument(
+        "--encoder",
+        metavar="NAME",
+        help="sentence encoder, a folder or Hub id, that judges claims (default: none, claims are looked for by their words)",
+    )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine only)")
     parser.add_argument("--port", type=int, default=8000, help="port, 0 for any free one (default: 8000)")
     parser.add_argument("--max-batch", type=int, default=32, metavar="N", help="rows in one model call (default: 32)")

@@ -10,14 +10,18 @@ import torch
 from transformers import StoppingCriteriaList
 
 from modeling_xrec.pipeline_xrec import RecommendationExplanationPipeline
+from modeling_xrec.recommending import best_items
 from xrec_dataset_builder.errors import DataError
 from xrec_evaluation.explain import EXPLAINERS, Explainer, model_type
 
+from .catalogue import Catalogue, shown_item
+from .claims import ClaimCheck
 from .options import ServeOptions
+from .schemas import MAX_HISTORY
 from .served_graph import ServedGraph
 from .streaming import BatchStreamer, Listener, StopCancelled
 
-UNMASKED = "Served without --data: recommendations may hold items that the user knows already, and evidence is empty."
+UNMASKED = "Served without --data: recommendations may hold items that the user knows; no evidence, no claims."
 DEAF = "The model hears no graph (injection none): scores and evidence are of the recommendation, not of the text."
 SHOWN_CHARACTERS = 80
 BLOCK = 2**20
@@ -43,13 +47,15 @@ class Prepared:
 class ExplainingModel:
     """Loads a model, and its interactions where they are given.
 
-    `explain` is for one thread; `prepare`, `evidence` and `recommend` may be called from a second one at the same time.
+    `explain` is for one thread and `claims` for another; the rest may be called from a third one at the same time.
 
     Args:
         options: of the server.
 
     Attributes:
         revision: commit of a Hub model, or a checksum of a folder's files.
+        name: last part of the folder or of the Hub id.
+        catalogue: finds users and items.
         notes: what whoever reads an answer should know.
 
     Raises:
@@ -67,8 +73,11 @@ class ExplainingModel:
         self.model, self.processor = explainer.model, explainer.processor
         self.max_new_tokens = options.max_new_tokens
         self.revision = revision_of(options.model, self.model)
+        self.name = Path(options.model).absolute().name if Path(options.model).is_dir() else options.model.rpartition("/")[2]
+        self.catalogue = Catalogue(self.processor)
         tables = self.model.lightgcn
         self.graph = None if options.data is None else ServedGraph(tables, self.processor, options.data, options.graph)
+        self.claim_check = None if options.data is None else ClaimCheck(self.processor, options.data, options.encoder)
         notes = ((UNMASKED, self.graph is None), (DEAF, self.model.config.injection == "none"))
         self.notes = [note for note, holds in notes if holds]
         end = self.model.generation_config.eos_token_id
@@ -78,7 +87,8 @@ class ExplainingModel:
         """Looks a row's ids up and writes its prompt.
 
         Args:
-            row: as in the pipeline: `user_id` or `history`, `item_id`, perhaps texts.
+            row: as in the pipeline: `user_id` or `history`, `item_id`, perhaps texts; and perhaps `profile_of`, the user
+                whose stored profile stands in the prompt where the row gives none.
 
         Raises:
             UnknownIdError: an id that the model does not know.
@@ -87,6 +97,10 @@ class ExplainingModel:
         given = {name: value for name, value in row.items() if value is not None}
         if "user_id" in given:
             self._row_of("user", given["user_id"])
+        profile_of = given.pop("profile_of", None)
+        if profile_of is not None:
+            stored = self.processor.users[self._row_of("user", profile_of)].get("user_profile")
+            given.setdefault("user_profile", stored or "")
         for item in (given["item_id"], *given.get("history", ())):
             self._row_of("item", item)
         prepared = self.pipeline.preprocess(given)["row"]
@@ -97,10 +111,14 @@ class ExplainingModel:
                 "shorten the title"
             )
         basis = prepared["basis"]
+        if profile_of is not None:
+            basis["profile_of"] = profile_of
         texts = tuple(basis[name] for name in ("title", "user_profile", "item_profile"))
         who = basis.get("user_id") or tuple(basis["history"])
         # A digest, so that the cache's memory is bounded whatever the texts.
-        key = hashlib.sha256(repr((who, basis["item_id"], texts, self.max_new_tokens)).encode(errors="replace")).hexdigest()
+        key = hashlib.sha256(
+            repr((who, profile_of, basis["item_id"], texts, self.max_new_tokens)).encode(errors="replace")
+        ).hexdigest()
         return Prepared(prepared, key)
 
     def explain(self, rows: Sequence[Prepared], listeners: Sequence[Listener]) -> list[dict[str, Any]]:
@@ -132,25 +150,79 @@ class ExplainingModel:
         """What the row's score rests on; None without data."""
         return None if self.graph is None else self.graph.evidence(row.row["user"], row.row["item"])
 
+    def claims(self, rows: Sequence[Prepared], texts: Sequence[str]) -> list[list[dict[str, Any]] | None]:
+        """What explanations claim and what that rests on, see `ClaimCheck.of`; None for each without data.
+
+        Args:
+            rows: from `prepare`.
+            texts: their explanations.
+        """
+        if self.claim_check is None:
+            return [None] * len(rows)
+        return [*self.claim_check.of([row.row["basis"] for row in rows], texts)]
+
     @torch.no_grad()
-    def recommend(self, user_id: str, k: int) -> list[dict[str, Any]]:
-        """The k best items of a user, training items left out where data are given.
+    def recommend(self, who: str | Sequence[str], k: int, exclude: Sequence[str] = ()) -> list[dict[str, Any]]:
+        """The k best items of a user or of a history, without what is known already.
+
+        Args:
+            who: id of a user, whose training items are left out where data are given; or ids of the items that an unseen one
+                liked, which are left out.
+            k: how many items.
+            exclude: ids of further items to leave out.
 
         Returns:
             `item_id`, `title`, `score` of each, best first; fewer where fewer remain.
 
         Raises:
+            UnknownIdError: a user or an item that the model does not know.
+            ValueError: a history where the model stores no tables for them.
+        """
+        tables = self.model.lightgcn
+        out = [self._row_of("item", item) for item in exclude]
+        if isinstance(who, str):
+            user = self._row_of("user", who)
+            embedding = tables.user_embeddings[user]
+            out += [] if self.graph is None else self.graph.known_to(user).tolist()
+        else:
+            history = [self._row_of("item", item) for item in who]
+            embedding = tables.fold_in([history])[0]
+            out += history
+        found, scores = best_items(embedding.unsqueeze(0), tables.item_embeddings, None, k, [out])
+        return [
+            {**shown_item(self.processor.items[item]), "score": score}
+            for item, score in zip(found[0].tolist(), scores[0].tolist(), strict=True)
+            if item >= 0
+        ]
+
+    def history(self, user_id: str) -> dict[str, Any]:
+        """A user's training items, the latest first.
+
+        Returns:
+            `user_id`, `history` with `item_id` and `title` of at most `MAX_HISTORY` items, and how many there are as `total`;
+            none without data.
+
+        Raises:
             UnknownIdError: a user that the model does not know.
         """
         user = self._row_of("user", user_id)
-        exclude = None if self.graph is None else [self.graph.known_to(user)]
-        items, scores = self.model.lightgcn.recommend([user], k, exclude)
-        rows = [
-            (self.processor.items[item], score)
-            for item, score in zip(items[0].tolist(), scores[0].tolist(), strict=True)
-            if item >= 0
-        ]
-        return [{"item_id": row["item_id"], "title": row.get("title") or "", "score": score} for row, score in rows]
+        rows = [] if self.graph is None else self.graph.known_to(user).tolist()
+        shown = [shown_item(self.processor.items[row]) for row in rows[:MAX_HISTORY]]
+        return {"user_id": user_id, "history": shown, "total": len(rows)}
+
+    def about(self) -> dict[str, Any]:
+        """What is served: the model, and how much it knows; see `schemas.About`."""
+        config = self.model.config
+        return {
+            "model": self.revision,
+            "notes": self.notes,
+            "name": self.name,
+            "users": len(self.processor.users),
+            "items": len(self.processor.items),
+            "experts": config.num_experts,
+            "injection": config.injection,
+            "has_data": self.graph is not None,
+        }
 
     def _row_of(self, side: str, key: str) -> int:
         try:

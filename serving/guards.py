@@ -16,6 +16,8 @@ from .metrics import Metrics
 
 OPEN_PATHS = frozenset(("/", "/healthz", "/readyz", "/openapi.json"))
 """Asked without a key."""
+PAGE_FILES = "/page/"
+"""What the page loads, asked without a key too."""
 DRAINED_BYTES = 2**24
 """Of a body that is too long, this much is read and thrown away, so that the sender gets to read the answer."""
 HEADERS = {"x-content-type-options": "nosniff", "cache-control": "no-store", "referrer-policy": "no-referrer"}
@@ -99,7 +101,8 @@ class Guards:
 
     async def _guard(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
-        if scope["path"] not in OPEN_PATHS and not self._keys.opens(headers.get("authorization")):
+        is_open = scope["path"] in OPEN_PATHS or scope["path"].startswith(PAGE_FILES)
+        if not is_open and not self._keys.opens(headers.get("authorization")):
             answer = problem(401, "expected a key that this server knows; send it as Authorization: Bearer KEY", WANTED)
             await answer(scope, receive, send)
             return

@@ -15,6 +15,7 @@ class ServeOptions:
         model: folder that `xrec train` left, or a Hub id.
         graph: folder that `xrec encode` left and the model was trained with; checked against the model's tables.
         data: dataset folder: its training items are masked in recommendations and are what evidence is made of.
+        encoder: sentence encoder that claims are compared with evidence by, a Hub id or a folder; None to go by words.
         max_batch: rows in one model call.
         deadline_ms: how long a row waits for others to share its call, in milliseconds.
         queue: rows that may wait or be in work at once; beyond it requests get 429.
@@ -25,12 +26,13 @@ class ServeOptions:
         max_new_tokens: longest explanation, in tokens.
 
     Raises:
-        DataError: a value out of range, or a graph without data.
+        DataError: a value out of range, or a graph or an encoder without data.
     """
 
     model: str
     graph: Path | None = None
     data: Path | None = None
+    encoder: str | None = None
     max_batch: int = 32
     deadline_ms: float = 10.0
     queue: int = 256
@@ -48,5 +50,7 @@ class ServeOptions:
                 raise DataError(f"expected {name} to be a number from {low} up, found {value}; choose another")
         if self.graph is not None and self.data is None:
             raise DataError("expected --data beside --graph, found none: evidence is made of interactions; give both")
+        if self.encoder is not None and self.data is None:
+            raise DataError("expected --data beside --encoder, found none: claims are compared with its texts; give both")
         if not all(key and key.isascii() and key.isprintable() and " " not in key for key in self.keys):
             raise DataError("expected keys of printable ASCII without spaces, found another one; make keys such as hex digits")

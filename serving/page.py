@@ -1,32 +1,79 @@
-"""The page at `/`: what the API offers."""
+"""The page at `/`, and the files that it loads: read once, sent as they are, each with a checksum that browsers ask by."""
 
-CONTENT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
-PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>XRec: why was this recommended?</title>
-<style>
-body { font: 1rem/1.5 system-ui, sans-serif; max-width: 46rem; margin: 2rem auto; padding: 0 1rem; }
-dt { font-family: ui-monospace, monospace; margin-top: 1rem; }
-pre { overflow-x: auto; padding: .75rem; border: 1px solid; border-radius: .4rem; }
-</style>
-</head>
-<body>
-<main>
-<h1>Why was this recommended?</h1>
-<p>This server explains recommendations. It offers:</p>
-<dl>
-<dt>POST /v1/explain</dt><dd>why an item suits a user, or a history of items; one or many, or one streamed.</dd>
-<dt>GET /v1/recommend/{user_id}?k=10</dt><dd>a user's best items; with <code>explain=true</code> also why.</dd>
-<dt>GET /healthz, /readyz, /metrics</dt><dd>whether it lives, whether it works, and its figures for Prometheus.</dd>
-<dt><a href="/openapi.json">GET /openapi.json</a></dt><dd>all of this as OpenAPI, with examples.</dd>
-</dl>
-<pre>curl -s -X POST -H 'Content-Type: application/json' \\
-  -d '{"pairs": [{"user_id": "U", "item_id": "I"}]}' http://127.0.0.1:8000/v1/explain</pre>
-</main>
-</body>
-</html>
-"""
+import hashlib
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import PurePosixPath
+
+from fastapi import APIRouter, HTTPException, Request
+from fastapi.responses import Response
+
+CONTENT_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+KINDS = {".html": "text/html; charset=utf-8", ".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8"}
+INDEX = "index.html"
+
+
+@dataclass(frozen=True)
+class PageFile:
+    """One file of the page.
+
+    Attributes:
+        content: its bytes.
+        kind: media type.
+        tag: entity tag, in quotes as HTTP wants it.
+    """
+
+    content: bytes
+    kind: str
+    tag: str
+
+    def answer(self, known: str | None) -> Response:
+        """The file, or 304 without it where the browser has it already.
+
+        Args:
+            known: the request's `If-None-Match`.
+        """
+        headers = {
+            "etag": self.tag,
+            "cache-control": "no-cache",  # kept, but asked for again: a new server's page is never mixed with an old one's
+            "content-security-policy": CONTENT_POLICY,
+            "x-content-type-options": "nosniff",
+            "referrer-policy": "no-referrer",
+        }
+        if known is not None and self.tag in (tag.strip().removeprefix("W/") for tag in known.split(",")):
+            return Response(status_code=304, headers=headers)
+        return Response(self.content, media_type=self.kind, headers=headers)
+
+
+def read_page() -> dict[str, PageFile]:
+    """The page's files by name; whatever else lies in its folder is left out."""
+    found = {}
+    for entry in files(__package__).joinpath("page").iterdir():
+        kind = KINDS.get(PurePosixPath(entry.name).suffix)
+        if kind is not None and entry.is_file():
+            content = entry.read_bytes()
+            found[entry.name] = PageFile(content, kind, f'"{hashlib.sha256(content).hexdigest()[:32]}"')
+    return found
+
+
+def page_routes() -> APIRouter:
+    """Routes of the page: `/`, and `/page/{name}` for its own files and nothing else."""
+    routes = APIRouter(include_in_schema=False)  # for browsers; the description is of the API
+    page = read_page()
+
+    @routes.get("/")
+    async def index(request: Request) -> Response:
+        """Give the page."""
+        return page[INDEX].answer(request.headers.get("if-none-match"))
+
+    @routes.get("/page/{name}")
+    async def file(request: Request, name: str) -> Response:
+        """Give one of the page's files."""
+        if name not in page:
+            raise HTTPException(404, "expected a file of the page, found none by this name; begin at /")
+        return page[name].answer(request.headers.get("if-none-match"))
+
+    return routes

@@ -51,8 +51,8 @@ class ServedGraph:
             ) from error
 
     def known_to(self, user: int) -> torch.Tensor:
-        """Items of a user's training interactions, as rows `(items,)`."""
-        return self._known.row(user)
+        """Items of a user's training interactions, each once, the latest first, as rows `(items,)`."""
+        return torch.tensor(list(dict.fromkeys(self._known.row(user).tolist())), dtype=torch.int64)
 
     def evidence(self, user: int | list[int], item: int) -> dict[str, Any]:
         """What a score rests on, with ids and titles in the place of rows; see `ScoreEvidence`.
@@ -73,7 +73,9 @@ class ServedGraph:
 
 
 def _edges(processor: XRecProcessor, data: Path) -> torch.Tensor:
-    table = read_table(DatasetFolder(data).interactions("train"), INTERACTIONS).select("user_id", "item_id")
+    table = read_table(DatasetFolder(data).interactions("train"), INTERACTIONS)
+    latest = table.sort("timestamp", descending=True, nulls_last=True, maintain_order=True)
+    table = latest.select("user_id", "item_id")
     for side, rows in (("user", processor.users), ("item", processor.items)):
         name = f"{side}_id"
         ids = pl.DataFrame({name: [row[name] for row in rows]}, schema={name: pl.String}).with_row_index(side)

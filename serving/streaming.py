@@ -13,15 +13,15 @@ from transformers.generation import BaseStreamer
 
 
 class Listener(Protocol):
-    """Who waits for a row's answer; called in the model's thread.
+    """Who waits for a row's answer; asked and called in the model's thread."""
 
-    Attributes:
-        cancelled: whether nobody waits any more.
-        on_text: takes each new piece of text; None where the whole answer is enough.
-    """
+    @property
+    def cancelled(self) -> bool:
+        """Whether nobody waits any more."""
 
-    cancelled: bool
-    on_text: Callable[[str], None] | None
+    @property
+    def on_text(self) -> Callable[[str], None] | None:
+        """Takes each new piece of text; None where the whole answer is enough."""
 
 
 class GrowingText:

@@ -97,6 +97,7 @@ def test_the_wheel_holds_every_file_and_works_in_a_clean_environment(tmp_path):
         for path in [*sources(room), ROOT / room / "py.typed"]:
             assert f"{name}/{path.name}" in names
     assert "xrec_training/recipes/demo.yaml" in names
+    assert {f"xrec_serving/page/{path.name}" for path in (ROOT / "serving" / "page").iterdir()} <= names
     assert {entry.split("/")[0] for entry in names if ".dist-info" not in entry} == OURS
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
     python = tmp_path / "venv" / "bin" / "python"

@@ -1,63 +1,17 @@
 import asyncio
 import json
 import socket
-import struct
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx2 as httpx
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
-from xrec_serving.schemas import REQUEST_EXAMPLES, ExplainRequest
+from xrec_serving.problems import PROBLEMS
+from xrec_serving.schemas import RECOMMEND_EXAMPLES, REQUEST_EXAMPLES, ExplainRequest, RecommendRequest
+
+from .asking import asked, events, figures, kill, read_until, send_raw, streamed
 
 JSON = {"content-type": "application/json"}
-
-
-def asked(pairs, **more):
-    return {"pairs": [{"user_id": user, "item_id": item} for user, item in pairs], **more}
-
-
-def figures(client):
-    """The samples of /metrics by name and labels, read by Prometheus' own parser."""
-    text = client.get("/metrics").text
-    samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
-    return {(sample.name, *sorted(sample.labels.values())): sample.value for sample in samples}
-
-
-def events(lines):
-    """Names and data of server-sent events."""
-    blocks = "\n".join(lines).strip().split("\n\n")
-    parts = [dict(line.split(": ", 1) for line in block.split("\n")) for block in blocks]
-    return [(part["event"], json.loads(part["data"])) for part in parts]
-
-
-def streamed(client, body):
-    with client.stream("POST", "/v1/explain", json=body) as response:
-        assert response.status_code == 200
-        assert response.headers["content-type"].startswith("text/event-stream")
-        return events(response.iter_lines())
-
-
-def send_raw(client, body):
-    """A socket that has sent a request and waits."""
-    sock = socket.create_connection((client.base_url.host, client.base_url.port), timeout=10)
-    data = json.dumps(body).encode()
-    head = f"POST /v1/explain HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(data)}\r\n\r\n"
-    sock.sendall(head.encode() + data)
-    return sock
-
-
-def read_until(sock, words):
-    """Reads until words have come; the timeout of the socket ends it otherwise."""
-    read = b""
-    while words not in read:
-        read += sock.recv(4096)
-
-
-def kill(sock):
-    """Goes without a word: the connection is reset."""
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    sock.close()
 
 
 def test_many_clients_at_once_read_the_texts_that_one_reads_alone(serve, pairs):
@@ -190,7 +144,7 @@ class Broken:
     def explain(self, rows, listeners):
         raise RuntimeError("secret of the machine")
 
-    def recommend(self, user_id, k):
+    def recommend(self, who, k, exclude):
         raise KeyError("secret of the machine")
 
 
@@ -217,6 +171,9 @@ def test_no_answer_holds_a_traceback_or_what_the_error_said(serve, model, pairs)
         (b"", 422, "JSON object"),
         (b"[]", 422, "JSON object"),
         (b"{}", 422, "expected 1 to 64 pairs and histories, found 0"),
+        (b'{"user_id": "u", "item_id": "i"}', 422, """or 'histories', found 'user_id'; send {"pairs": [...]}"""),
+        (b'{"stream": true, "item_id": "i", "history": ["i"]}', 422, """found 'item_id'; send {"histories": [...]}"""),
+        (b'{"pairs": [], "colour": "red"}', 422, "body.colour: expected no such name here"),
         (b"\xff\xfe", 422, "expected JSON"),
         (b"[" * 100_000, 400, "body"),
         (b"9" * 10_000, 400, "body"),
@@ -227,6 +184,8 @@ def test_no_answer_holds_a_traceback_or_what_the_error_said(serve, model, pairs)
         (b'{"pairs": [{"user_id": "\\ud800", "item_id": "i"}]}', 422, "body.pairs.0.user_id"),
         (b'{"pairs": [{"user_id": "nobody <b>", "item_id": "i"}]}', 404, "unknown user"),
         (json.dumps({"histories": [{"history": ["none"], "item_id": "none"}]}).encode(), 404, "unknown item 'none'"),
+        (b'{"histories": [{"history": ["i"], "item_id": "i", "profile_of": "u", "user_profile": ""}]}', 422, "found both"),
+        (json.dumps({"histories": [{"history": ["i"], "item_id": "i", "profile_of": "x"}]}).encode(), 404, "unknown user 'x'"),
         (json.dumps({"pairs": [{"user_id": "u", "item_id": "i"}] * 65}).encode(), 422, "body.pairs"),
         (json.dumps({"pairs": [{"user_id": "u", "item_id": "i"}] * 2, "stream": True}).encode(), 422, "with stream"),
     ],
@@ -322,15 +281,14 @@ def test_paths_of_strangers_make_no_new_figures(serve):
     assert labels == {"404", "other", "/v1/recommend/{user_id:path}"}
 
 
-def test_the_examples_of_the_description_are_good_requests_and_the_page_names_what_there_is(serve):
-    client = serve()
-    description = client.get("/openapi.json").json()
-    examples = description["paths"]["/v1/explain"]["post"]["requestBody"]["content"]["application/json"]["examples"]
-    assert {name: example["value"] for name, example in examples.items()} == {
-        name: ExplainRequest(**example["value"]).model_dump(exclude_unset=True) for name, example in REQUEST_EXAMPLES.items()
+@pytest.mark.parametrize(
+    ("path", "asked_for", "examples"),
+    [("/v1/explain", ExplainRequest, REQUEST_EXAMPLES), ("/v1/recommend", RecommendRequest, RECOMMEND_EXAMPLES)],
+)
+def test_the_examples_of_the_description_are_good_requests(serve, path, asked_for, examples):
+    description = serve().get("/openapi.json").json()
+    content = description["paths"][path]["post"]["requestBody"]["content"]["application/json"]
+    assert {name: example["value"] for name, example in content["examples"].items()} == {
+        name: asked_for(**example["value"]).model_dump(exclude_unset=True) for name, example in examples.items()
     }
-    page = client.get("/")
-    assert page.headers["content-type"].startswith("text/html")
-    assert "default-src 'none'" in page.headers["content-security-policy"]
-    for path in description["paths"]:
-        assert path.split("{")[0] in page.text
+    assert set(PROBLEMS) <= {int(status) for status in description["paths"][path]["post"]["responses"]}

@@ -72,6 +72,24 @@ def test_recommendations_are_the_best_inner_products_without_training_items(mode
         assert [item["score"] for item in found] == sorted((item["score"] for item in found), reverse=True)
 
 
+@pytest.mark.parametrize("size", [1, 5])
+def test_recommendations_for_a_history_are_the_best_of_its_folded_in_sum(model, tiny_run, pairs, size):
+    tables = {name.split(".")[-1]: table.numpy() for name, table in load_file(tiny_run / "collaborative.safetensors").items()}
+    items = [row["item_id"] for row in json.loads((tiny_run / "items.json").read_text())]
+    history = list(dict.fromkeys(item for _, item in pairs))[:size]
+    user = tables["item_fold_in"].astype(np.float64)[[items.index(item) for item in history]].sum(axis=0) / np.sqrt(size)
+    lengths = np.linalg.norm(tables["user_embeddings"], axis=1)
+    user = user / np.linalg.norm(user) if np.allclose(lengths, 1, atol=1e-3) else user
+    scores = tables["item_embeddings"].astype(np.float64) @ user
+    order = [items[row] for row in np.argsort(-scores) if items[row] not in history]
+    found = model.recommend([*history, history[0]], 6, order[1:3])  # what is said twice counts once
+    assert [item["item_id"] for item in found] == [order[0], *order[3:8]]
+    assert [item["score"] for item in found] == pytest.approx(
+        [scores[items.index(item["item_id"])] for item in found], abs=1e-5
+    )
+    assert model.recommend(history, 5, items) == []
+
+
 def test_without_data_nothing_is_masked_no_evidence_is_given_and_the_notes_say_so(tiny_run, model, pairs):
     bare = ExplainingModel(ServeOptions(model=str(tiny_run), max_new_tokens=NEW_TOKENS))
     assert bare.notes == [UNMASKED]
@@ -106,6 +124,7 @@ def test_the_evidence_of_a_user_is_its_training_history_and_the_items_training_u
 
 def test_what_differs_has_different_keys_and_what_is_the_same_the_same(model, pairs):
     user, item = pairs[0]
+    stored = next(row["user_profile"] for row in model.processor.users if row["user_id"] == user)
     rows = [
         {"user_id": user, "item_id": item},
         {"user_id": user, "item_id": pairs[1][1]},
@@ -114,6 +133,8 @@ def test_what_differs_has_different_keys_and_what_is_the_same_the_same(model, pa
         {"user_id": user, "item_id": item, "user_profile": "likes tea"},
         {"history": [pairs[1][1]], "item_id": item},
         {"history": [pairs[1][1], pairs[2][1]], "item_id": item},
+        {"history": [pairs[1][1]], "item_id": item, "profile_of": user},
+        {"history": [pairs[1][1]], "item_id": item, "user_profile": stored},
     ]
     keys = [model.prepare(row).key for row in rows]
     assert len(set(keys)) == len(rows)
@@ -171,6 +192,7 @@ def test_another_graph_or_other_data_are_refused_in_one_line(options, tiny_graph
         ({"max_batch": 0}, "max_batch"),
         ({"timeout": float("nan")}, "timeout"),
         ({"data": None}, "--data beside --graph"),
+        ({"data": None, "graph": None, "encoder": "some"}, "--data beside --encoder"),
         ({"keys": ("with space",)}, "keys of printable ASCII"),
     ],
 )
