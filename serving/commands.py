@@ -34,10 +34,11 @@ def serve_command(argv: Sequence[str]) -> None:
     from .options import ServeOptions
     from .stopping import StoppingServer
 
+    model, graph, data = places(given.model, given.graph, given.data)
     options = ServeOptions(
-        model=given.model,
-        graph=given.graph,
-        data=given.data,
+        model=model,
+        graph=graph,
+        data=data,
         encoder=given.encoder,
         max_batch=given.max_batch,
         deadline_ms=given.deadline_ms,
@@ -74,6 +75,21 @@ def serve_command(argv: Sequence[str]) -> None:
         finally:
             server.stopped()
             signal.signal(signal.SIGTERM, before)
+
+
+def places(model: str, graph: Path | None = None, data: Path | None = None) -> tuple[str, Path | None, Path | None]:
+    """Where the model, its graph and its data lie; a folder that `xrec demo` left holds all three.
+
+    Args:
+        model: folder or Hub id of a model, or the demo's folder.
+        graph: as given; the demo's own when None.
+        data: likewise.
+    """
+    folder = Path(model)
+    if (folder / "config.json").is_file() or not (folder / "model" / "config.json").is_file():
+        return model, graph, data
+    beside = [path if path.is_dir() else None for path in (folder / "graph", folder / "data")]
+    return str(folder / "model"), graph or beside[0], data or beside[1]
 
 
 def read_keys(file: Path | None, variable: str | None) -> tuple[str, ...]:
@@ -121,10 +137,10 @@ def _listen(host: str, port: int) -> socket.socket:
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="xrec serve",
-        description="Answer over HTTP why an item suits a user. GET / says what there is; /openapi.json says it in full.",
+        description="Show in a browser, and answer over HTTP, why an item suits a user; /openapi.json describes the API.",
         epilog=f"Keys may also be in the variable {KEYS_VARIABLE}, between commas.",
     )
-    parser.add_argument("model", metavar="MODEL", help="model folder or Hub id")
+    parser.add_argument("model", metavar="MODEL", help="model folder or Hub id, or the folder that `xrec demo` left")
     parser.add_argument("--graph", type=Path, metavar="GRAPH", help="the graph that the model was trained with")
     parser.add_argument("--data", type=Path, metavar="DATA", help="its dataset: masks what users know, and gives evidence")
     parser.add_argument(

@@ -145,5 +145,5 @@ def _closing(out: Path, rows: pl.DataFrame, minutes: float) -> str:
     return (
         f"Finished in {minutes:.1f} minutes. Report: {out / 'report' / 'report.html'}\n"
         f"Ask for another: xrec explain {out / 'model'} --user {user} --item {item}\n"
-        f"Serve it: xrec serve {out / 'model'} --graph {out / 'graph'} --data {out / 'data'}\n"
+        f"See it in a browser: xrec serve {out}\n"
     )

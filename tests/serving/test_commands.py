@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from xrec_dataset_builder.errors import DataError
-from xrec_serving.commands import is_loopback, read_keys, serve_command
+from xrec_serving.commands import is_loopback, places, read_keys, serve_command
 from xrec_serving.explaining import UNMASKED
 
 START = "import sys; from xrec_serving.commands import serve_command; serve_command(sys.argv[1:])"
@@ -30,6 +30,20 @@ def started(*arguments, **environment):
         finally:
             if process.poll() is None:
                 process.kill()
+
+
+def test_the_folder_of_a_demo_holds_model_graph_and_data(tmp_path):
+    for name in ("model", "graph", "data"):
+        (tmp_path / "demo" / name).mkdir(parents=True)
+    demo = tmp_path / "demo"
+    assert places(str(demo)) == (str(demo), None, None)
+    (demo / "model" / "config.json").touch()
+    assert places(str(demo)) == (str(demo / "model"), demo / "graph", demo / "data")
+    assert places(str(demo), data=tmp_path) == (str(demo / "model"), demo / "graph", tmp_path)
+    assert places(str(demo / "model")) == (str(demo / "model"), None, None)
+    (demo / "graph").rmdir()
+    assert places(str(demo)) == (str(demo / "model"), None, demo / "data")
+    assert places("name/of-the-hub", demo, demo) == ("name/of-the-hub", demo, demo)
 
 
 def test_sigterm_finishes_what_was_begun_and_is_no_failure(tiny_run, tiny_data, wait_for):
