@@ -94,7 +94,8 @@ function open(about, firstUser) {
   fill(byId("gate"));
   byId("layout").hidden = false;
   const sizes = `${counted(about.users, "user")} and ${counted(about.items, "item")}`;
-  byId("model-line").textContent = `${about.name} knows ${sizes}. Choose whom to recommend to, and ask why.`;
+  const name = about.name === "model" ? "This model" : about.name; // a demo's folder says no more
+  byId("model-line").textContent = `${name} knows ${sizes}. Choose whom to recommend to, and ask why.`;
   const page = new Page(about, firstUser);
   window.onpopstate = () => page.follow();
   page.follow();
