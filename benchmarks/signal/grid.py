@@ -43,7 +43,8 @@ class Options:
         injections: which of `INJECTIONS`; beyond the first for the full prompt alone.
         seeds: of training.
         levers: which of `LEVERS`.
-        test: whether test rows are scored and explained; else validation rows are scored.
+        test: whether test rows are scored; else validation rows are.
+        texts: whether test rows are explained too, by the first seed's models.
         sizes: of the parts.
     """
 
@@ -56,6 +57,7 @@ class Options:
     seeds: Sequence[int] = (0, 1, 2)
     levers: Sequence[str] = (PLAIN,)
     test: bool = False
+    texts: bool = False
     sizes: Sizes = field(default_factory=Sizes)
 
 
@@ -73,7 +75,7 @@ def run(options: Options) -> dict[str, Any]:
         for cell in tqdm(cells, desc=name, unit="cell"):
             scored[cell] = scores(cell, world, trained(cell, world, backbone, runs), TEST if options.test else VALIDATION)
         figures[name] = {task: {"cells": task_figures(task, scored)} for task in options.tasks}
-        if options.test:
+        if options.texts:
             for task in options.tasks:
                 if task != PROFILE:
                     figures[name][task]["texts"] = _texts(task, cells, world, runs)
@@ -109,11 +111,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--levers", nargs="+", choices=list(LEVERS), default=[PLAIN])
     parser.add_argument("--test", action="store_true", help="read the test rows")
+    parser.add_argument("--texts", action="store_true", help="have test rows explained, and measure the texts")
     parser.add_argument("--out", type=Path, help="also write the JSON here")
     parser.add_argument("--plot", type=Path, help="write a picture here")
     given = parser.parse_args(argv)
     data = {name: Path(folder) for name, _, folder in (entry.partition("=") for entry in given.data)}
-    names = ("size", "tasks", "conditions", "injections", "seeds", "levers", "test")
+    names = ("size", "tasks", "conditions", "injections", "seeds", "levers", "test", "texts")
     figures = run(Options(given.folder, data, **{name: getattr(given, name) for name in names}))
     report(figures, given.out)
     if given.plot:

@@ -167,7 +167,7 @@ def test_the_grid_runs_and_goes_on_where_it_stopped(benchmark_script, world, sou
     monkeypatch.setitem(backbones.SIZES, "11m", small)
     options = grid.Options(
         world.root.parent, {world.root.name: source}, tasks=("bare", "profile"), conditions=("graph", "soft-prompt"),
-        injections=("qkv",), seeds=(0,), test=True, sizes=sizes,
+        injections=("qkv",), seeds=(0,), test=True, texts=True, sizes=sizes,
     )  # fmt: skip
     first = grid.run(options)
     assert json.loads(json.dumps(first))["datasets"]["small"]["bare"]["texts"]["bare.graph.qkv.plain.0"]
