@@ -26,9 +26,17 @@ class BackboneTexts(Dataset):
         explanations: rows with `title, user_profile, item_profile, explanation`.
         keyword_share: share of the texts whose one marker is replaced by keywords.
         seed: of which texts, which marker, and the order of the keywords.
+        most_keywords: of a text. Long texts need more, or looking there would not be worth learning.
     """
 
-    def __init__(self, processor: XRecProcessor, explanations: pl.DataFrame, keyword_share: float, seed: int) -> None:
+    def __init__(
+        self,
+        processor: XRecProcessor,
+        explanations: pl.DataFrame,
+        keyword_share: float,
+        seed: int,
+        most_keywords: int = MOST_KEYWORDS,
+    ) -> None:
         rng = random.Random(seed)
         common = _common_words(explanations["explanation"].to_list())
         self.examples = []
@@ -39,7 +47,7 @@ class BackboneTexts(Dataset):
                 rng.shuffle(words)
                 marker = rng.choice([processor.user_token_id, processor.item_token_id])
                 place = ids.index(marker)
-                ids = ids[:place] + processor.plain_ids(" " + " ".join(words[:MOST_KEYWORDS])) + ids[place + 1 :]
+                ids = ids[:place] + processor.plain_ids(" " + " ".join(words[:most_keywords])) + ids[place + 1 :]
             self.examples.append({"input_ids": ids, "labels": list(ids)})
 
     def __len__(self) -> int:

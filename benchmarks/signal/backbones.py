@@ -1,6 +1,6 @@
 """The frozen backbone of a world: a Llama trained from scratch on the training texts of all tasks, never on the graph.
 
-It reads the tasks' prompts and answers, each explanation in one task's prompt, so that it is not learned by heart. In half of
+It reads the tasks' prompts and answers, each explanation in one task's prompt, so that it is not learned by heart. In most of
 the texts keywords of the answer stand in a marker's place: it learns to write about what it finds there, as a backbone of
 large pre-training can (`BackboneTexts`).
 """
@@ -43,6 +43,7 @@ class BackboneSize:
         batch_size: texts a step.
         learning_rate: peak of the cosine schedule.
         keyword_share: share of the texts with keywords in a marker's place.
+        most_keywords: of one text.
         initializer_range: standard deviation of the starting weights.
         seed: of weights, texts and order.
     """
@@ -55,7 +56,8 @@ class BackboneSize:
     epochs: float = 2
     batch_size: int = 8
     learning_rate: float = 1e-3
-    keyword_share: float = 0.5
+    keyword_share: float = 0.75
+    most_keywords: int = 24
     initializer_range: float = 0.04
     seed: int = 0
 
@@ -74,7 +76,8 @@ def prepare_backbone(world: World, name: str) -> Path:
     tables = backbone_tables(world)
     tokenizer = train_tokenizer(_texts(tables), size.vocab_size)
     processors = {task: XRecProcessor(tokenizer, prompt=PROMPTS[task]) for task in TASKS}
-    texts = [BackboneTexts(processors[task], tables[task], size.keyword_share, size.seed) for task in TASKS]
+    drawing = size.keyword_share, size.seed, size.most_keywords
+    texts = [BackboneTexts(processors[task], tables[task], *drawing) for task in TASKS]
     torch.manual_seed(size.seed)
     model = LlamaForCausalLM(
         LlamaConfig(
