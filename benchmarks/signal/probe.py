@@ -43,7 +43,8 @@ SHARPNESS = 10.0
 """Of the weights of a history's items."""
 SPLITS = ("train", "validation", "test")
 CONDITIONS = ("graph", "permuted", "random-fixed")
-TEXTS = "texts"
+TEXTS = ("item_profile", "title", "user_profile")
+"""Of a prompt, in the order in which they are added."""
 Features = dict[str, np.ndarray]
 """By split, `(rows, width)`."""
 
@@ -142,8 +143,7 @@ def task_bits(world: World, task: str) -> dict[str, Any]:
     found: dict[str, Any] = {"words": len(vectorizer.vocabulary_), "rows": len(test)}
     nothing = test.with_columns(own=pl.lit(0.0))
     for condition, sides in embeddings_of(world, task, tables).items():
-        beside: dict[str, Features] = {TEXTS: texts} if texts else {}
-        for order in [sides] if not beside else [sides, beside | sides]:
+        for order in [sides, texts | sides] if texts else [sides]:
             before = nothing
             for number, bits in enumerate(bits_of(list(order.values()), counts)):
                 names = [f"{condition} {name}" if name in sides else name for name in list(order)[: number + 1]]
@@ -203,19 +203,17 @@ def near_history(users: np.ndarray, targets: np.ndarray, edges: np.ndarray, item
     return found
 
 
-def texts_of(task: str, tables: Mapping[str, pl.DataFrame]) -> Features:
-    """Features of the texts that stand in a task's prompt, by split; none where there are none."""
-    names = [name for name in ("title", "user_profile", "item_profile") if f"{{{name}}}" in PROMPTS[task]]
-    if not names:
-        return {}
-    made: dict[str, list[np.ndarray]] = {split: [] for split in tables}
-    for name in names:
+def texts_of(task: str, tables: Mapping[str, pl.DataFrame]) -> dict[str, Features]:
+    """Features of each text that stands in a task's prompt, by split; none where there are none."""
+    found: dict[str, Features] = {}
+    for name in TEXTS:
+        if f"{{{name}}}" not in PROMPTS[task]:
+            continue
         tfidf = TfidfVectorizer(min_df=2, sublinear_tf=True, stop_words="english")
         train = tfidf.fit_transform(tables["train"][name])
         topics = TruncatedSVD(min(TOPICS, train.shape[1] - 1), random_state=0).fit(train)
-        for split, table in tables.items():
-            made[split].append(topics.transform(tfidf.transform(table[name])))
-    return {split: np.hstack(parts) for split, parts in made.items()}
+        found[name] = {split: topics.transform(tfidf.transform(table[name])) for split, table in tables.items()}
+    return found
 
 
 def run(out: Path, data: Mapping[str, Path], tasks: Sequence[str] = TASKS, sizes: Sizes | None = None) -> dict[str, Any]:
