@@ -7,16 +7,18 @@ large pre-training can (`BackboneTexts`).
 
 import dataclasses
 import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import torch
+from context import LEAST_GAIN, prompt_gains
 from torch.utils.data import ConcatDataset
 from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
-from worlds import PROFILE, PROMPTS, TASKS, World
+from worlds import FULL, PROFILE, PROMPTS, TASKS, World
 
 from modeling_xrec.processing_xrec import XRecProcessor
 from xrec_dataset_builder.schema import atomic_folder
@@ -25,6 +27,7 @@ from xrec_training.examples import PadCollator
 from xrec_training.scratch_backbone import train_tokenizer
 from xrec_training.tables import read_explanations
 
+logger = logging.getLogger(__name__)
 ABOUT = "scratch.json"
 TEXT_FIELDS = ("title", "user_profile", "item_profile", "explanation")
 
@@ -53,7 +56,7 @@ class BackboneSize:
     layers: int = 5
     head_dim: int = 64
     vocab_size: int = 6000
-    epochs: float = 2
+    epochs: float = 12
     batch_size: int = 8
     learning_rate: float = 1e-3
     keyword_share: float = 0.75
@@ -93,10 +96,15 @@ def prepare_backbone(world: World, name: str) -> Path:
         model, _arguments(size, partial), train_dataset=ConcatDataset(texts), data_collator=PadCollator(processors[TASKS[0]])
     )
     trainer.train(resume_from_checkpoint=get_last_checkpoint(str(partial)) if partial.is_dir() else None)
+    unseen = read_explanations(world.task(FULL), "validation")
+    gains = prompt_gains(model.eval(), processors[FULL], unseen, size.most_keywords)
+    if min(gains.values()) < LEAST_GAIN:
+        logger.warning("%s hardly looks at its prompt (nats a token: %s); train it for longer, or a larger one", out, gains)
     with atomic_folder(out) as folder:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         about: dict[str, Any] = {"size": dataclasses.asdict(size), "parameters": model.num_parameters()}
+        about["prompt_gains"] = gains
         about["log"] = [row for row in trainer.state.log_history if "loss" in row]
         (folder / ABOUT).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
     return out

@@ -7,6 +7,7 @@ run side by side. Levers are compared on validation rows; test rows are read wit
 """
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -17,7 +18,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 import polars as pl
 import torch
-from backbones import SIZES, prepare_backbone
+from backbones import ABOUT, SIZES, prepare_backbone
 from cells import CONDITIONS, GRAPH, INJECTIONS, LEVERS, PLAIN, Cell, grid, trained
 from figures import task_figures, text_figures
 from measuring import machine, report
@@ -66,6 +67,7 @@ def run(options: Options) -> dict[str, Any]:
     parts = options.tasks, options.conditions, options.injections, options.seeds, options.levers
     cells = list(grid(*(tuple(part) for part in parts)))
     figures: dict[str, Any] = {}
+    gains: dict[str, Any] = {}
     for name, source in options.data.items():
         world = prepare_world(source, options.out / name, options.sizes)
         backbone = prepare_backbone(world, options.size)
@@ -75,6 +77,7 @@ def run(options: Options) -> dict[str, Any]:
         for cell in tqdm(cells, desc=name, unit="cell"):
             scored[cell] = scores(cell, world, trained(cell, world, backbone, runs), TEST if options.test else VALIDATION)
         figures[name] = {task: {"cells": task_figures(task, scored)} for task in options.tasks}
+        gains[name] = json.loads((backbone / ABOUT).read_text(encoding="utf-8"))["prompt_gains"]
         if options.texts:
             for task in options.tasks:
                 if task != PROFILE:
@@ -82,6 +85,7 @@ def run(options: Options) -> dict[str, Any]:
     return {
         "machine": machine("cuda" if torch.cuda.is_available() else "cpu"),
         "backbone": asdict(SIZES[options.size]),
+        "prompt_gains": gains,
         "rows": TEST if options.test else VALIDATION,
         "datasets": figures,
     }

@@ -7,6 +7,9 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from modeling_xrec.processing_xrec import XRecProcessor
 
 USERS, ITEMS, PAIRS = 40, 30, 240
 
@@ -157,6 +160,34 @@ def test_swaps_give_every_row_another_of_its_part(benchmark_script):
     assert sorted(others) == list(range(40))
     assert (others != np.arange(40)).all()
     assert (others % 2 == np.arange(40) % 2).all()
+
+
+def test_a_prompts_gain_is_what_each_row_gains_by_itself(benchmark_script, tiny_run):
+    context = benchmark_script("context")
+    processor = XRecProcessor.from_pretrained(str(tiny_run))
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    backbone = LlamaForCausalLM(LlamaConfig(vocab_size=len(processor.tokenizer), initializer_range=0.5, **sizes)).eval()
+    texts = [(f"Place {row}", f"likes dish {row}", "known " * row, f"It has dish{row} and more{row % 3}.") for row in range(8)]
+    rows = pl.DataFrame(texts, schema=["title", "user_profile", "item_profile", "explanation"], orient="row")
+    found = context.prompt_gains(backbone, processor, rows, most_keywords=3)
+    cycle = np.random.default_rng(0).permutation(len(rows))
+    other = dict(zip(cycle.tolist(), np.roll(cycle, 1).tolist(), strict=True))
+
+    def nats(prompt, row):
+        answer = processor.answer_ids(texts[row][3])
+        ids = torch.tensor([prompt + answer])
+        with torch.no_grad():
+            chances = backbone(input_ids=ids).logits[0, len(prompt) - 1 : -1].log_softmax(dim=-1)
+        return -chances[torch.arange(len(answer)), torch.tensor(answer)].sum().item(), len(answer)
+
+    prompts = [processor.prompt_ids(*row[:3]) for row in texts]
+    own, heard = ([nats(prompts[of(row)], row) for row in range(8)] for of in (int, other.get))
+    tokens = sum(count for _, count in own)
+    assert found["texts"] == pytest.approx((sum(n for n, _ in heard) - sum(n for n, _ in own)) / tokens, rel=1e-3)
+    alike = pl.DataFrame([texts[0]] * 8, schema=rows.columns, orient="row")
+    same = context.prompt_gains(backbone, processor, alike, most_keywords=3)
+    assert same == pytest.approx({"texts": 0.0, "keywords": 0.0}, abs=1e-6)
 
 
 @pytest.mark.slow
