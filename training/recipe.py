@@ -95,8 +95,9 @@ class Recipe:
         for name in ("contrast", "align"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
                 raise DataError(f"expected {name} to be a weight from 0 up, found {getattr(self, name)}; give another")
-        if self.model not in HEARING and (self.contrast or self.align):
-            raise DataError(f"contrast and align are for model {XREC!r}, found {self.model!r}; leave them out")
+        for name in ("contrast", "align", "profile_dropout"):
+            if getattr(self, name) and self.model not in HEARING:
+                raise DataError(f"{name} is for models {' and '.join(HEARING)}, found {self.model!r}; leave it out")
         for section, known in _sections(self.model).items():
             for name in getattr(self, section):
                 _check_name(name, known, f"recipe section {section}")

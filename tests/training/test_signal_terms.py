@@ -161,7 +161,8 @@ def test_a_run_hears_the_terms_in_training_alone(tiny_data, tiny_graph, tmp_path
         ({"contrast": -1}, "contrast to be a weight"),
         ({"align": float("nan")}, "align to be a weight"),
         ({"profile_dropout": 1.5}, "profile_dropout from 0 to 1"),
-        ({"model": "nrt", "align": 1.0}, "for model 'xrec'"),
+        ({"model": "nrt", "align": 1.0}, "align is for models xrec and soft-prompt, found 'nrt'"),
+        ({"model": "peter", "profile_dropout": 0.5}, "profile_dropout is for models xrec"),
     ],
 )
 def test_recipes_refuse_what_cannot_be(settings, message):
