@@ -39,7 +39,6 @@ PROMPTS = {
     BARE: "User:{user_marker}\nItem:{item_marker} {title}.\nWhy:",
     HISTORY: "User:{user_marker}\nItem:{item_marker} {title}. {item_profile}\nWhy:",
 }
-PARTS = ("train", "validation", "row", "user", "item")
 TESTED = ("row", "user", "item")
 REST = "rest"
 
@@ -147,21 +146,27 @@ def _parts(base: Path, sizes: Sizes) -> pl.DataFrame:
 def _write_task(world: World, task: str, sizes: Sizes) -> None:
     parts = pl.read_parquet(world.parts)
     rows = _profiles(world, parts, sizes) if task == PROFILE else parts
-    base = DatasetFolder(world.base)
     with atomic_folder(world.task(task)) as folder:
-        made = DatasetFolder(folder)
+        made = _write_graph_tables(world, folder)
         for split in SPLITS:
-            interactions = read_table(base.interactions(split), INTERACTIONS)
-            write_table(interactions, made.interactions(split), INTERACTIONS)
             chosen = pl.col("part").is_in(TESTED) if split == "test" else pl.col("part") == split
             write_table(rows.filter(chosen).select(*EXPLANATIONS), made.explanations(split), EXPLANATIONS)
-        write_table(read_table(base.users, USERS), made.users, USERS)
-        write_table(read_table(base.items, ITEMS), made.items, ITEMS)
-        write_json({"format": 1, "source": "signal benchmark", "task": task}, made.build_json)
         rows.filter(pl.col("part") != REST).select("user_id", "item_id", "part").write_parquet(folder / "parts.parquet")
         if task == PROFILE:
             rest = rows.filter(pl.col("part") == REST).select(*EXPLANATIONS)
             rest.write_parquet(folder / world.more_profiles.name)
+
+
+def _write_graph_tables(world: World, folder: Path, kept: pl.Expr | None = None) -> DatasetFolder:
+    """The world's users, items and interactions, of these only the kept ones where an expression says which."""
+    base, made = DatasetFolder(world.base), DatasetFolder(folder)
+    for split in SPLITS:
+        table = read_table(base.interactions(split), INTERACTIONS)
+        write_table(table if kept is None else table.filter(kept), made.interactions(split), INTERACTIONS)
+    write_table(read_table(base.users, USERS), made.users, USERS)
+    write_table(read_table(base.items, ITEMS), made.items, ITEMS)
+    write_json({"format": 1, "source": "signal benchmark"}, made.build_json)
+    return made
 
 
 def _profiles(world: World, parts: pl.DataFrame, sizes: Sizes) -> pl.DataFrame:
@@ -190,26 +195,18 @@ def _profiles(world: World, parts: pl.DataFrame, sizes: Sizes) -> pl.DataFrame:
 
 def _encode_without_users(world: World, sizes: Sizes) -> None:
     """A graph that never saw the held-out users; their rows are folded in from what they touched."""
-    base, cold = (
-        DatasetFolder(world.base),
-        sorted(set(pl.read_parquet(world.parts).filter(pl.col("part") == "user")["user_id"])),
-    )
+    parts = pl.read_parquet(world.parts)
+    cold = sorted(set(parts.filter(pl.col("part") == "user")["user_id"]))
     place = world.root / "without-users"
     if not place.is_dir():
         with atomic_folder(place) as folder:
-            made = DatasetFolder(folder)
-            for split in SPLITS:
-                table = read_table(base.interactions(split), INTERACTIONS).filter(~pl.col("user_id").is_in(cold))
-                write_table(table, made.interactions(split), INTERACTIONS)
-            write_table(read_table(base.users, USERS), made.users, USERS)
-            write_table(read_table(base.items, ITEMS), made.items, ITEMS)
-            write_json({"format": 1, "source": "signal benchmark"}, made.build_json)
+            _write_graph_tables(world, folder, ~pl.col("user_id").is_in(cold))
     encoded = world.root / "graph-without-users"
     if not encoded.is_dir():
         _run(["encode", str(place), "--out", str(encoded), "--seed", str(sizes.seed)])
     catalogue = Catalogue.read(world.base)
     lightgcn = read_graph(encoded, catalogue)
-    fold_in_users(lightgcn, catalogue, read_table(base.interactions("train"), INTERACTIONS), cold)
+    fold_in_users(lightgcn, catalogue, read_table(DatasetFolder(world.base).interactions("train"), INTERACTIONS), cold)
     with atomic_folder(world.graph(HISTORY)) as folder:
         write_graph(lightgcn, folder, catalogue)
 
