@@ -61,9 +61,11 @@ class XRecPreTrainedModel(PreTrainedModel):
             language_model = AutoModelForCausalLM.from_config(config.text_config)
         self.language_model = language_model
         self.backbone_before = fingerprints(language_model)
+        self.injection_plan = install_injection(language_model, config.injection)
         hidden_size = language_model.config.get_text_config().hidden_size
+        places = self.injection_plan.layers * self.injection_plan.parts if config.layer_maps else 0
         adapter = (
-            config.collaborative_dim, hidden_size, config.num_experts, config.adapter_dropout, config.markers_per_side
+            config.collaborative_dim, hidden_size, config.num_experts, config.adapter_dropout, config.markers_per_side, places
         )  # fmt: skip
         self.user_adapter = MixtureOfExpertsAdapter(*adapter)
         self.item_adapter = MixtureOfExpertsAdapter(*adapter)
@@ -73,7 +75,6 @@ class XRecPreTrainedModel(PreTrainedModel):
                 f"injection={config.injection!r} needs user_token_id and item_token_id, found {config.user_token_id} and "
                 f"{config.item_token_id}; give the marker tokens' ids, or use injection='none'."
             )
-        self.injection_plan = install_injection(language_model, config.injection)
         self.injection_scale = None
         if config.injection_scale == "learned":
             self.injection_scale = nn.Parameter(torch.zeros(self.injection_plan.layers, self.injection_plan.parts))
@@ -147,9 +148,25 @@ class XRecPreTrainedModel(PreTrainedModel):
             ValueError: a side given twice or not at all, another number than there are prompts, an id without a row, a wrong
                 width, NaN or infinity.
         """
-        user = pick_embeddings("user", user_ids, user_embeds, self.lightgcn.user_embeddings, rows)
-        item = pick_embeddings("item", item_ids, item_embeds, self.lightgcn.item_embeddings, rows)
+        user, item = self._embeddings(user_ids, item_ids, user_embeds, item_embeds, rows)
         return torch.cat([self.user_adapter(user), self.item_adapter(item)], dim=1)
+
+    def _embeddings(
+        self, user_ids: Any = None, item_ids: Any = None, user_embeds: Any = None, item_embeds: Any = None,
+        rows: int | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
+        """Collaborative embeddings of both sides, `(batch, collaborative_dim)`; arguments as in `collaborative_vectors`."""
+        user = pick_embeddings("user", user_ids, user_embeds, self.lightgcn.user_embeddings, rows)
+        return user, pick_embeddings("item", item_ids, item_embeds, self.lightgcn.item_embeddings, rows)
+
+    def _layer_maps(self, here: torch.Tensor, dtype: torch.dtype, **signal: Any) -> torch.Tensor | None:
+        """What each layer's part adds of its own at this call's markers, `(batch, layers, parts, markers, H)`, or None."""
+        if not self.config.layer_maps:
+            return None
+        user, item = self._embeddings(**signal)
+        maps = torch.cat([self.user_adapter.at_places(user), self.item_adapter.at_places(item)], dim=2)
+        maps = maps.unflatten(1, (self.injection_plan.layers, self.injection_plan.parts)).to(here.device, dtype)
+        return maps * here[:, None, None, :, None]
 
     def marker_columns(self, input_ids: torch.Tensor) -> torch.Tensor:
         """Columns of the markers of a whole prompt.
@@ -180,9 +197,11 @@ class XRecPreTrainedModel(PreTrainedModel):
         vectors = self.collaborative_vectors(**signal, rows=len(input_ids)).to(embeds.device, embeds.dtype)
         vectors = torch.where(here.unsqueeze(-1), vectors, torch.zeros_like(vectors))
         inputs = {"inputs_embeds": replace_at(embeds, columns, vectors, here)}
+        maps = self._layer_maps(here, vectors.dtype, **signal)
         if isinstance(self.config.injection_scale, float | int) and self.config.injection_scale != 1:
             vectors = vectors * self.config.injection_scale
-        return inputs | self.injection_plan.arguments(columns, vectors, self.injection_scale)
+            maps = None if maps is None else maps * self.config.injection_scale
+        return inputs | self.injection_plan.arguments(columns, vectors, self.injection_scale, maps)
 
     def backbone_inputs(
         self,

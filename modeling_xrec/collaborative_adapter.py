@@ -8,6 +8,12 @@ XRec (arXiv 2406.02377), section 3.2. With the collaborative embedding x of widt
     a(x)      = sum_k g_k(x) expert_k(x)                                                            (H,)
 
 The gate is dense: every expert speaks, weighted by its gate.
+
+Beyond the paper an adapter may have a map of its own for every place in the layers (`places` of them):
+
+    m_p(x)    = M_p x                                                                               (H,)
+
+which a place adds to a(x). M starts at zero, so that an untrained adapter is the paper's.
 """
 
 import torch
@@ -27,23 +33,28 @@ class MixtureOfExpertsAdapter(nn.Module):
         num_experts: number K of experts.
         dropout: dropout on each expert's input in training, in [0, 1).
         markers: vectors made from one embedding, one a marker token.
+        places: places in the layers with a map of their own; 0 for none, as in the paper.
 
     Attributes:
         gate_weight: W_g, `(E, K)`, starts at zero, so that all experts start with the same gate.
         noise_weight: W_n, `(E, K)`, starts at zero.
         expert_bias: b, `(K, E)`, starts at zero.
         expert_weight: W, `(K, E, markers * H)`, starts at N(0, 0.02^2).
+        place_weight: M, `(E, places * markers * H)`, starts at zero; None without places.
     """
 
     def __init__(
-        self, collaborative_dim: int, hidden_size: int, num_experts: int = 8, dropout: float = 0.2, markers: int = 1
-    ) -> None:
+        self, collaborative_dim: int, hidden_size: int, num_experts: int = 8, dropout: float = 0.2, markers: int = 1,
+        places: int = 0,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.hidden_size, self.markers, self.dropout = hidden_size, markers, dropout
         self.gate_weight = nn.Parameter(torch.empty(collaborative_dim, num_experts))
         self.noise_weight = nn.Parameter(torch.empty(collaborative_dim, num_experts))
         self.expert_bias = nn.Parameter(torch.empty(num_experts, collaborative_dim))
         self.expert_weight = nn.Parameter(torch.empty(num_experts, collaborative_dim, markers * hidden_size))
+        width = places * markers * hidden_size
+        self.place_weight = nn.Parameter(torch.empty(collaborative_dim, width)) if places else None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -51,6 +62,8 @@ class MixtureOfExpertsAdapter(nn.Module):
         for parameter in (self.gate_weight, self.noise_weight, self.expert_bias):
             nn.init.zeros_(parameter)
         nn.init.normal_(self.expert_weight, std=0.02)
+        if self.place_weight is not None:
+            nn.init.zeros_(self.place_weight)
 
     def gates(self, embeddings: torch.Tensor, noise: torch.Tensor | None = None) -> torch.Tensor:
         """Weight of every expert, rows summing to 1.
@@ -85,6 +98,17 @@ class MixtureOfExpertsAdapter(nn.Module):
         # One product over (experts x E) instead of K small ones; the gates weigh the inputs, which is the same sum.
         mixed = (gates.unsqueeze(-1) * inputs).flatten(1) @ self.expert_weight.flatten(0, 1)
         return mixed.view(len(mixed), self.markers, self.hidden_size)
+
+    def at_places(self, embeddings: torch.Tensor) -> torch.Tensor:
+        """M_p x of collaborative embeddings `(batch, E)`: `(batch, places, markers, H)`, in the adapter's dtype.
+
+        Raises:
+            ValueError: an adapter without places.
+        """
+        if self.place_weight is None:
+            raise ValueError("expected an adapter with places, found one with none; configure layer_maps=True.")
+        inputs = F.dropout(embeddings.to(self.place_weight.dtype), self.dropout, self.training)
+        return (inputs @ self.place_weight).unflatten(-1, (-1, self.markers, self.hidden_size))
 
     def load_reference_state_dict(self, state_dict: dict[str, torch.Tensor]) -> None:
         """Loads an adapter saved by the reference code.

@@ -32,6 +32,9 @@ class XRecConfig(PreTrainedConfig):
         injection_scale: factor on what is injected into the layers (the token embedding is not scaled): any finite number, or
             `"learned"`: one trained number for each layer and each of q, k and v (for `"attention"`, each layer), from 0, so
             that an untrained model equals one with `injection="input"`. Default 1.0, the paper's.
+        layer_maps: whether each layer's q, k and v (for `"attention"`, its input) add a trained linear map of the
+            collaborative embedding to the shared vector, from 0, so that an untrained model equals one without. Beyond the
+            paper; layers x parts x d x H numbers a side and marker. Default False.
         user_token_id: token id of the user marker. Required unless `injection="none"`.
         item_token_id: token id of the item marker. Required unless `injection="none"`.
         markers_per_side: marker tokens for the user, and as many for the item, in every prompt; 0 only with
@@ -59,6 +62,7 @@ class XRecConfig(PreTrainedConfig):
     adapter_dropout: float | int = 0.2
     injection: Literal["qkv", "attention", "input", "none"] = "qkv"
     injection_scale: float | int | Literal["learned"] = 1.0
+    layer_maps: bool = False
     user_token_id: int | None = None
     item_token_id: int | None = None
     markers_per_side: int = 1
@@ -111,6 +115,8 @@ class XRecConfig(PreTrainedConfig):
             raise ValueError(
                 f"injection_scale='learned' needs injection 'qkv' or 'attention', found {self.injection!r}; leave it at 1.0."
             )
+        if self.layer_maps and self.injection not in ("qkv", "attention"):
+            raise ValueError(f"layer_maps needs injection 'qkv' or 'attention', found {self.injection!r}; leave it out.")
         if self.markers_per_side == 0 and self.injection != "none":
             raise ValueError(
                 f"markers_per_side=0 leaves injection={self.injection!r} no place; give 1 or more, or injection='none'."

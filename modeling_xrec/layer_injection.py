@@ -45,10 +45,11 @@ class HeadLayout(NamedTuple):
     head_dim: int
 
     def fit(self, vectors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """P(a) `(batch, markers, n * D)` and G(P(a)) `(batch, markers, m * D)` of vectors a `(batch, markers, H)`."""
+        """P(a) `(..., n * D)` and G(P(a)) `(..., m * D)` of vectors a `(..., H)`."""
         query = vectors
         if vectors.shape[-1] != self.heads * self.head_dim:
-            query = F.adaptive_avg_pool1d(vectors, self.heads * self.head_dim)
+            flat = vectors.reshape(-1, 1, vectors.shape[-1])
+            query = F.adaptive_avg_pool1d(flat, self.heads * self.head_dim).view(*vectors.shape[:-1], -1)
         if self.kv_heads == self.heads:
             return query, query
         groups = query.unflatten(-1, (self.kv_heads, self.heads // self.kv_heads, self.head_dim))
@@ -64,16 +65,20 @@ class Injection(NamedTuple):
         vectors: what is added there, zero for a marker outside this call. `"attention"`: one tensor `(batch, markers, H)`;
             `"qkv"`: for each head layout of the backbone P(a) and G(P(a)), one after the other.
         scales: trained strength `(layers, parts)`, parts being q, k and v or the attention's input; None for a fixed one.
+        maps: what a layer's part adds of its own, as `vectors`, but `(batch, layers, parts, markers, ...)`; empty for nothing.
     """
 
     mode: str
     columns: torch.Tensor
     vectors: tuple[torch.Tensor, ...]
     scales: torch.Tensor | None = None
+    maps: tuple[torch.Tensor, ...] = ()
 
     def part(self, slot: int, layer: int, part: int) -> torch.Tensor:
-        """The vectors of a slot, times the trained strength of a layer's part."""
+        """The vectors of a slot and what a layer's part adds of its own, times its trained strength."""
         vectors = self.vectors[slot]
+        if self.maps:
+            vectors = vectors + self.maps[slot][:, layer, part]
         return vectors if self.scales is None else vectors * self.scales[layer, part].to(vectors)
 
 
@@ -262,19 +267,26 @@ class InjectionPlan:
         self.parts = {"qkv": 3, "attention": 1}.get(mode, 0)
 
     def arguments(
-        self, columns: torch.Tensor, vectors: torch.Tensor, scales: torch.Tensor | None = None
-    ) -> dict[str, Injection]:
+        self, columns: torch.Tensor, vectors: torch.Tensor, scales: torch.Tensor | None = None,
+        maps: torch.Tensor | None = None,
+    ) -> dict[str, Injection]:  # fmt: skip
         """The backbone's keyword argument for one call; empty when the mode injects into no layer.
 
         Args:
             columns: position of each marker, `(batch, markers)`.
             vectors: adapted vectors times their fixed strength, `(batch, markers, H)`.
             scales: trained strengths `(layers, parts)`, or None.
+            maps: what each layer's part adds of its own, `(batch, layers, parts, markers, H)`, or None.
         """
         if not self.parts:
             return {}
-        fitted = [vectors] if self.mode == "attention" else [part for layout in self.layouts for part in layout.fit(vectors)]
-        return {ARGUMENT: Injection(self.mode, columns, tuple(fitted), scales)}
+        own = () if maps is None else self._fitted(maps)
+        return {ARGUMENT: Injection(self.mode, columns, self._fitted(vectors), scales, own)}
+
+    def _fitted(self, vectors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        if self.mode == "attention":
+            return (vectors,)
+        return tuple(part for layout in self.layouts for part in layout.fit(vectors))
 
 
 def install_injection(language_model: PreTrainedModel, mode: str) -> InjectionPlan:

@@ -1,10 +1,12 @@
 """What a backbone trained from scratch reads: text only, never the graph.
 
-Half of it is the fine-tuning's own prompts and explanations, in which the markers say nothing. In the other half keywords of
-the explanation stand in a marker's place, in random order, so that the backbone learns to write about what it finds there, as
-one pre-trained on large text can.
+Part of it is the fine-tuning's own prompts and explanations, in which the markers say nothing. In another part keywords of the
+explanation stand in a marker's place, in random order, so that the backbone learns to write about what it finds there, as
+one pre-trained on large text can. In a third the explanation itself may stand there, which teaches a small backbone to look
+back at all: copying is the first use of a prompt that a language model learns.
 """
 
+import functools
 import random
 from collections import Counter
 
@@ -27,6 +29,8 @@ class BackboneTexts(Dataset):
         keyword_share: share of the texts whose one marker is replaced by keywords.
         seed: of which texts, which marker, and the order of the keywords.
         most_keywords: of a text. Long texts need more, or looking there would not be worth learning.
+        copy_share: share of the texts whose one marker is replaced by the explanation as it is.
+        drawings: how often each row is drawn; keywords, their order and their place are drawn anew.
     """
 
     def __init__(
@@ -36,19 +40,28 @@ class BackboneTexts(Dataset):
         keyword_share: float,
         seed: int,
         most_keywords: int = MOST_KEYWORDS,
+        copy_share: float = 0.0,
+        drawings: int = 1,
     ) -> None:
         rng = random.Random(seed)
         common = _common_words(explanations["explanation"].to_list())
+        rows = explanations.select("title", "user_profile", "item_profile", "explanation").rows()
+        plain = [processor.example(*row)["input_ids"] for row in rows]
+        keywords = [[word for word in _words(row[-1]) if word not in common] for row in rows]
+        whole = [processor.answer_ids(row[-1])[:-1] if copy_share else [] for row in rows]
+        markers = [processor.user_token_id, processor.item_token_id]
+        ids_of = functools.cache(lambda word: processor.plain_ids(" " + word))
         self.examples = []
-        for row in explanations.select("title", "user_profile", "item_profile", "explanation").iter_rows():
-            ids = processor.example(*row)["input_ids"]
-            if processor.markers_per_side and rng.random() < keyword_share:
-                words = [word for word in _words(row[-1]) if word not in common]
-                rng.shuffle(words)
-                marker = rng.choice([processor.user_token_id, processor.item_token_id])
-                place = ids.index(marker)
-                ids = ids[:place] + processor.plain_ids(" " + " ".join(words[:most_keywords])) + ids[place + 1 :]
-            self.examples.append({"input_ids": ids, "labels": list(ids)})
+        for _ in range(drawings):
+            for ids, words, said in zip(plain, keywords, whole, strict=True):
+                drawn = rng.random() if processor.markers_per_side else 1.0
+                if drawn < keyword_share:
+                    rng.shuffle(words)
+                    said = [token for word in words[:most_keywords] for token in ids_of(word)]
+                if drawn < keyword_share + copy_share:
+                    place = ids.index(rng.choice(markers))
+                    ids = ids[:place] + said + ids[place + 1 :]
+                self.examples.append({"input_ids": ids, "labels": list(ids)})
 
     def __len__(self) -> int:
         return len(self.examples)

@@ -1,8 +1,8 @@
 """The frozen backbone of a world: a Llama trained from scratch on the training texts of all tasks, never on the graph.
 
-It reads the tasks' prompts and answers, each explanation in one task's prompt, so that it is not learned by heart. In most of
-the texts keywords of the answer stand in a marker's place: it learns to write about what it finds there, as a backbone of
-large pre-training can (`BackboneTexts`).
+It reads the tasks' prompts and answers. In most of the texts keywords of the answer, or all of it, stand in a marker's place:
+it learns to write about what it finds there, as a backbone of large pre-training can (`BackboneTexts`). Every pass draws anew,
+and explanations are read less often than profiles, so that those of training are not learned by heart.
 """
 
 import dataclasses
@@ -42,10 +42,12 @@ class BackboneSize:
         layers: decoder layers.
         head_dim: width of an attention head; keys and values have as many heads as queries.
         vocab_size: most tokens.
-        epochs: passes over the texts.
+        drawings: passes over the profiles, each drawn anew.
+        explanation_drawings: passes over the explanations, in each of the other tasks' prompts.
         batch_size: texts a step.
         learning_rate: peak of the cosine schedule.
         keyword_share: share of the texts with keywords in a marker's place.
+        copy_share: share of those with the whole answer there.
         most_keywords: of one text.
         initializer_range: standard deviation of the starting weights.
         seed: of weights, texts and order.
@@ -53,20 +55,22 @@ class BackboneSize:
 
     hidden_size: int = 384
     intermediate_size: int = 1024
-    layers: int = 5
+    layers: int = 7
     head_dim: int = 64
     vocab_size: int = 6000
-    epochs: float = 12
-    batch_size: int = 8
+    drawings: int = 8
+    explanation_drawings: int = 2
+    batch_size: int = 32
     learning_rate: float = 1e-3
-    keyword_share: float = 0.75
+    keyword_share: float = 0.5
+    copy_share: float = 0.25
     most_keywords: int = 24
     initializer_range: float = 0.04
     seed: int = 0
 
 
-SIZES = {"11m": BackboneSize(), "110m": BackboneSize(768, 2048, 12, 64, 16000, 8, 32, 5e-4, initializer_range=0.02)}
-"""Without a GPU, and with one."""
+SIZES = {"15m": BackboneSize()}
+"""Minutes on a GPU, hours without."""
 
 
 def prepare_backbone(world: World, name: str) -> Path:
@@ -79,8 +83,9 @@ def prepare_backbone(world: World, name: str) -> Path:
     tables = backbone_tables(world)
     tokenizer = train_tokenizer(_texts(tables), size.vocab_size)
     processors = {task: XRecProcessor(tokenizer, prompt=PROMPTS[task]) for task in TASKS}
-    drawing = size.keyword_share, size.seed, size.most_keywords
-    texts = [BackboneTexts(processors[task], tables[task], *drawing) for task in TASKS]
+    drawing = size.keyword_share, size.seed, size.most_keywords, size.copy_share
+    passes = {task: size.drawings if task == PROFILE else size.explanation_drawings for task in TASKS}
+    texts = [BackboneTexts(processors[task], tables[task], *drawing, passes[task]) for task in TASKS]
     torch.manual_seed(size.seed)
     model = LlamaForCausalLM(
         LlamaConfig(
@@ -96,12 +101,13 @@ def prepare_backbone(world: World, name: str) -> Path:
         model, _arguments(size, partial), train_dataset=ConcatDataset(texts), data_collator=PadCollator(processors[TASKS[0]])
     )
     trainer.train(resume_from_checkpoint=get_last_checkpoint(str(partial)) if partial.is_dir() else None)
+    model = model.half().float().eval()  # as it is saved, in half the room
     unseen = read_explanations(world.task(FULL), "validation")
-    gains = prompt_gains(model.eval(), processors[FULL], unseen, size.most_keywords)
+    gains = prompt_gains(model, processors[FULL], unseen, size.most_keywords)
     if min(gains.values()) < LEAST_GAIN:
         logger.warning("%s hardly looks at its prompt (nats a token: %s); train it for longer, or a larger one", out, gains)
     with atomic_folder(out) as folder:
-        model.save_pretrained(folder)
+        model.half().save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         about: dict[str, Any] = {"size": dataclasses.asdict(size), "parameters": model.num_parameters()}
         about["prompt_gains"] = gains
@@ -111,22 +117,20 @@ def prepare_backbone(world: World, name: str) -> Path:
 
 
 def backbone_tables(world: World) -> dict[str, pl.DataFrame]:
-    """Training texts by task: every item profile that is not tested, and the explanations dealt out among the other tasks."""
+    """Training texts by task; of item profiles every one that is not tested."""
     tables = {task: read_explanations(world.task(task), "train") for task in TASKS}
     tables[PROFILE] = pl.concat([tables[PROFILE], pl.read_parquet(world.more_profiles)])
-    explained = [task for task in TASKS if task != PROFILE]
-    for place, task in enumerate(explained):
-        tables[task] = tables[task].gather_every(len(explained), place)
     return tables
 
 
 def _arguments(size: BackboneSize, place: Path) -> TrainingArguments:
     gpu = torch.cuda.is_available()
     return TrainingArguments(
-        output_dir=str(place), num_train_epochs=size.epochs, per_device_train_batch_size=size.batch_size,
+        output_dir=str(place), num_train_epochs=1, per_device_train_batch_size=size.batch_size,
         learning_rate=size.learning_rate, lr_scheduler_type="cosine", warmup_steps=0.05, weight_decay=0.01, seed=size.seed,
-        save_strategy="steps", save_steps=500, save_total_limit=1, logging_steps=50, report_to="none", use_cpu=not gpu,
-        bf16=gpu, train_sampling_strategy="group_by_length", dataloader_pin_memory=False,
+        save_strategy="steps", save_steps=1000, save_total_limit=1, logging_steps=50, report_to="none", use_cpu=not gpu,
+        tf32=gpu or None, dataloader_num_workers=2 if gpu else 0,
+        train_sampling_strategy="group_by_length", dataloader_pin_memory=False,
     )  # fmt: skip
 
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from worlds import FULL, PROFILE, PROMPTS, World
+import torch
+from worlds import BARE, FULL, HISTORY, PROFILE, PROMPTS, World
 
 from xrec_training.finetune import train
 from xrec_training.recipe import Recipe
@@ -15,19 +16,31 @@ CONDITIONS = (GRAPH, PERMUTED, RANDOM, SOFT)
 """The graph's embeddings, each row another's, random ones, and none: as many trained parameters that hear one constant."""
 INJECTIONS = ("qkv", "attention", "input")
 PLAIN = "plain"
+LEARNING_RATE = 3e-3
+EPOCHS = {PROFILE: 3, FULL: 6, BARE: 6, HISTORY: 6}
+LORA = {"r": 8, "lora_alpha": 16, "target_modules": ["q_proj", "k_proj", "v_proj", "o_proj"]}
 LEVERS: Mapping[str, Mapping[str, Any]] = {
     PLAIN: {},
+    "rate-third": {"trainer": {"learning_rate": LEARNING_RATE / 3}},
+    "rate-triple": {"trainer": {"learning_rate": LEARNING_RATE * 3}},
+    "longer": {"epochs": 2},
     "learned-scale": {"config": {"injection_scale": "learned"}},
+    "scale-8": {"config": {"injection_scale": 8.0}},
+    "layer-maps": {"config": {"layer_maps": True}},
     "markers-4": {"markers_per_side": 4},
     "experts-1": {"config": {"num_experts": 1}},
     "experts-32": {"config": {"num_experts": 32}},
-    "lora": {"lora": {"r": 8, "lora_alpha": 16, "target_modules": ["q_proj", "k_proj", "v_proj", "o_proj"]}},
+    "no-dropout": {"config": {"adapter_dropout": 0.0}},
+    "lora": {"lora": LORA},
+    "lora-norms": {"lora": {**LORA, "modules_to_save": ["input_layernorm", "post_attention_layernorm", "norm"]}},
     "markers-last": {"markers_last": True},
     "contrast": {"contrast": 0.3},
     "align": {"align": 0.3},
     "profile-dropout": {"profile_dropout": 0.5},
+    "encoder-dim-128": {"encode": ("--dim", "128")},
+    "encoder-bpr": {"encode": ("--objective", "bpr")},
 }
-"""What each lever changes in the recipe; `plain` is the paper's model."""
+"""What each lever changes; `plain` is the paper's model. `a+b` is two at once."""
 LAST = " {user_marker}{item_marker}\nWhy:"
 
 
@@ -40,7 +53,7 @@ class Cell:
         condition: one of `CONDITIONS`.
         injection: one of `INJECTIONS`.
         seed: of the adapters and the order of the rows.
-        lever: one of `LEVERS`.
+        lever: one of `LEVERS`, or several joined by `+`.
     """
 
     task: str
@@ -56,20 +69,21 @@ class Cell:
 
     def recipe(self, backbone: Path) -> Recipe:
         """What `xrec train` is told."""
-        lever = dict(LEVERS[self.lever])
+        lever = self.changes()
+        lever.pop("encode", None)
         prompt = PROMPTS[self.task]
         if lever.pop("markers_last", False):
             prompt = prompt.replace("{user_marker}", "").replace("{item_marker}", "").removesuffix("\nWhy:") + LAST
-        config = {"injection": self.injection, **lever.pop("config", {})}
         return Recipe(
             model=SOFT if self.condition == SOFT else "xrec",
             backbone=str(backbone),
+            backbone_dtype="float32",
             signal=GRAPH if self.condition == SOFT else self.condition,
             prompt=prompt,
             early_stopping_patience=2,
-            config=config,
+            config={"injection": self.injection, **lever.pop("config", {})},
             trainer={
-                "num_train_epochs": 2 if self.task == PROFILE else 4,
+                "num_train_epochs": EPOCHS[self.task] * lever.pop("epochs", 1),
                 "per_device_train_batch_size": 32,
                 "per_device_eval_batch_size": 64,
                 "learning_rate": LEARNING_RATE,
@@ -78,15 +92,26 @@ class Cell:
                 "max_grad_norm": 1.0,
                 "train_sampling_strategy": "group_by_length",
                 "save_total_limit": 1,
+                "tf32": True if torch.cuda.is_available() else None,
                 "seed": self.seed,
                 "disable_tqdm": True,
+                **lever.pop("trainer", {}),
             },
             **lever,
         )
 
+    def changes(self) -> dict[str, Any]:
+        """What its levers change, all together."""
+        found: dict[str, Any] = {}
+        for name in self.lever.split("+"):
+            for key, value in LEVERS[name].items():
+                found[key] = {**found.get(key, {}), **value} if isinstance(value, Mapping) else value
+        return found
 
-LEARNING_RATE = 3e-3
-"""Of every cell, fixed beforehand."""
+    @property
+    def encoding(self) -> tuple[str, ...]:
+        """Options of `xrec encode` for its graph."""
+        return tuple(self.changes().get("encode", ()))
 
 
 def grid(
@@ -106,5 +131,5 @@ def trained(cell: Cell, world: World, backbone: Path, runs: Path) -> Path:
     """The run folder of a cell, trained where it is missing; a killed training goes on from its last checkpoint."""
     out = runs / cell.name
     if not out.is_dir():
-        train(world.task(cell.task), world.graph(cell.task), out, cell.recipe(backbone), resume=True)
+        train(world.task(cell.task), world.graph(cell.task, cell.encoding), out, cell.recipe(backbone), resume=True)
     return out

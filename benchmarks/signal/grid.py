@@ -2,8 +2,8 @@
 
     python benchmarks/signal/grid.py OUT --data yelp=FOLDER google=FOLDER
 
-Every model, score and text is kept in OUT and taken up by the next call, so the grid can grow over days, and datasets can be
-run side by side. Levers are compared on validation rows; test rows are read with `--test` alone.
+Every model, score and text is kept in OUT and taken up by the next call, so the grid can grow over days, and cells can be run
+side by side. Levers are compared on validation rows; test rows are read with `--test` alone.
 """
 
 import argparse
@@ -24,8 +24,8 @@ from figures import task_figures, text_figures
 from measuring import machine, report
 from plotting import plot
 from scoring import TEST, VALIDATION, scores, texts
-from tqdm import tqdm
-from worlds import PROFILE, TASKS, Sizes, World, prepare_world
+from side_by_side import side_by_side
+from worlds import PROFILE, TASKS, Sizes, World, prepare_graph, prepare_world
 
 from xrec_dataset_builder.schema import ITEMS, USERS, DatasetFolder, read_table
 from xrec_training.tables import read_explanations
@@ -43,15 +43,17 @@ class Options:
         conditions: which of `CONDITIONS`.
         injections: which of `INJECTIONS`; beyond the first for the full prompt alone.
         seeds: of training.
-        levers: which of `LEVERS`.
+        levers: names among `LEVERS`, or several joined by `+`.
         test: whether test rows are scored; else validation rows are.
         texts: whether test rows are explained too, by the first seed's models.
+        workers: cells trained side by side.
+        seconds: after which no cell is begun; what is missing then stays out of the figures. None for no limit.
         sizes: of the parts.
     """
 
     out: Path
     data: dict[str, Path]
-    size: str = "11m"
+    size: str = "15m"
     tasks: Sequence[str] = TASKS
     conditions: Sequence[str] = CONDITIONS
     injections: Sequence[str] = INJECTIONS
@@ -59,6 +61,8 @@ class Options:
     levers: Sequence[str] = (PLAIN,)
     test: bool = False
     texts: bool = False
+    workers: int = 1
+    seconds: float | None = None
     sizes: Sizes = field(default_factory=Sizes)
 
 
@@ -66,36 +70,50 @@ def run(options: Options) -> dict[str, Any]:
     """Trains what is missing and gives the figures of every dataset."""
     parts = options.tasks, options.conditions, options.injections, options.seeds, options.levers
     cells = list(grid(*(tuple(part) for part in parts)))
+    worlds = {name: prepare_world(source, options.out / name, options.sizes) for name, source in options.data.items()}
+    for world in worlds.values():
+        for task, changed in {(cell.task, cell.encoding) for cell in cells}:
+            prepare_graph(world, task, options.sizes, changed)
+    given = [(world, options.size) for world in worlds.values()]
+    backbones = dict(zip(worlds, side_by_side(prepare_backbone, given, options.workers, "backbones"), strict=True))
+    split = TEST if options.test else VALIDATION
+    jobs = [(name, cell) for cell in cells for name in worlds]
+    given_cells = [(cell, worlds[name], backbones[name], options.size, split) for name, cell in jobs]
+    tables = dict(zip(jobs, side_by_side(_scored, given_cells, options.workers, "cells", options.seconds), strict=True))
     figures: dict[str, Any] = {}
-    gains: dict[str, Any] = {}
-    for name, source in options.data.items():
-        world = prepare_world(source, options.out / name, options.sizes)
-        backbone = prepare_backbone(world, options.size)
-        runs = world.root / f"runs-{options.size}"
-        runs.mkdir(exist_ok=True)
-        scored = {}
-        for cell in tqdm(cells, desc=name, unit="cell"):
-            scored[cell] = scores(cell, world, trained(cell, world, backbone, runs), TEST if options.test else VALIDATION)
+    for name, world in worlds.items():
+        scored = {cell: table for (of, cell), table in tables.items() if of == name and table is not None}
         figures[name] = {task: {"cells": task_figures(task, scored)} for task in options.tasks}
-        gains[name] = json.loads((backbone / ABOUT).read_text(encoding="utf-8"))["prompt_gains"]
-        if options.texts:
-            for task in options.tasks:
-                if task != PROFILE:
-                    figures[name][task]["texts"] = _texts(task, cells, world, runs)
+        for task in options.tasks if options.texts else ():
+            if task != PROFILE:
+                figures[name][task]["texts"] = _texts(task, list(scored), world, options)
+    about = {name: json.loads((place / ABOUT).read_text(encoding="utf-8")) for name, place in backbones.items()}
     return {
         "machine": machine("cuda" if torch.cuda.is_available() else "cpu"),
         "backbone": asdict(SIZES[options.size]),
-        "prompt_gains": gains,
-        "rows": TEST if options.test else VALIDATION,
+        "prompt_gains": {name: entry["prompt_gains"] for name, entry in about.items()},
+        "rows": split,
         "datasets": figures,
     }
 
 
-def _texts(task: str, cells: Sequence[Cell], world: World, runs: Path) -> dict[str, Any]:
+def _runs(world: World, size: str) -> Path:
+    return world.root / f"runs-{size}"
+
+
+def _scored(cell: Cell, world: World, backbone: Path, size: str, split: str) -> pl.DataFrame:
+    runs = _runs(world, size)
+    runs.mkdir(exist_ok=True)
+    return scores(cell, world, trained(cell, world, backbone, runs), split)
+
+
+def _texts(task: str, cells: Sequence[Cell], world: World, options: Options) -> dict[str, Any]:
     """Text figures of the first seed's cells of a task; the graph's first, since the floors are made of its texts."""
     chosen = [cell for cell in cells if cell.task == task and cell.seed == min(one.seed for one in cells)]
     chosen.sort(key=lambda cell: cell.condition != GRAPH)
-    found = {cell.name: texts(cell, world, runs / cell.name) for cell in chosen}
+    given = [(cell, world, _runs(world, options.size) / cell.name) for cell in chosen]
+    tables = side_by_side(texts, given, options.workers, "texts")
+    found = {cell.name: table for cell, table in zip(chosen, tables, strict=True)}
     folder = DatasetFolder(world.task(task))
     pairs = next(iter(found.values())).select("user_id", "item_id")
     rows = pairs.join(read_table(folder.users, USERS), on="user_id", how="left", maintain_order="left")
@@ -103,24 +121,35 @@ def _texts(task: str, cells: Sequence[Cell], world: World, runs: Path) -> dict[s
     return text_figures(found, read_explanations(world.task(task), "train"), rows.with_columns(pl.all().fill_null("")))
 
 
+def _levers(text: str) -> str:
+    unknown = [name for name in text.split("+") if name not in LEVERS]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"expected levers among {', '.join(LEVERS)}, found {', '.join(unknown)}")
+    return text
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Prints the figures, and writes and draws them where asked to."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="of all that is kept")
     parser.add_argument("--data", nargs="+", required=True, metavar="NAME=FOLDER", help="datasets and where they lie")
-    parser.add_argument("--size", choices=list(SIZES), default="11m", help="of the backbone (default: 11m)")
+    parser.add_argument("--size", choices=list(SIZES), default="15m", help="of the backbone (default: 15m)")
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS)
     parser.add_argument("--conditions", nargs="+", choices=CONDITIONS, default=CONDITIONS)
     parser.add_argument("--injections", nargs="+", choices=INJECTIONS, default=INJECTIONS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--levers", nargs="+", choices=list(LEVERS), default=[PLAIN])
+    parser.add_argument("--levers", type=_levers, nargs="+", default=[PLAIN], help="names in cells.py; a+b is both at once")
     parser.add_argument("--test", action="store_true", help="read the test rows")
     parser.add_argument("--texts", action="store_true", help="have test rows explained, and measure the texts")
+    parser.add_argument("--workers", type=int, default=1, help="cells trained side by side (default: 1)")
+    parser.add_argument("--seconds", type=float, help="begin no cell after this many (default: no limit)")
     parser.add_argument("--out", type=Path, help="also write the JSON here")
     parser.add_argument("--plot", type=Path, help="write a picture here")
     given = parser.parse_args(argv)
     data = {name: Path(folder) for name, _, folder in (entry.partition("=") for entry in given.data)}
-    names = ("size", "tasks", "conditions", "injections", "seeds", "levers", "test", "texts")
+    names = (
+        "size", "tasks", "conditions", "injections", "seeds", "levers", "test", "texts", "workers", "seconds"
+    )  # fmt: skip
     figures = run(Options(given.folder, data, **{name: getattr(given, name) for name in names}))
     report(figures, given.out)
     if given.plot:

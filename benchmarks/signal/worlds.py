@@ -91,9 +91,10 @@ class World:
         """A dataset folder whose explanations are a task's."""
         return self.root / "tasks" / task
 
-    def graph(self, task: str) -> Path:
-        """The graph that a task's models hear."""
-        return self.root / ("graph-history" if task == HISTORY else "graph")
+    def graph(self, task: str, options: Sequence[str] = ()) -> Path:
+        """The graph that a task's models hear, made with these options of `xrec encode`."""
+        name = "graph-history" if task == HISTORY else "graph"
+        return self.root / "-".join([name, *(option.lstrip("-") for option in options)])
 
 
 def prepare_world(source: Path, root: Path, sizes: Sizes) -> World:
@@ -115,11 +116,20 @@ def prepare_world(source: Path, root: Path, sizes: Sizes) -> World:
     for task in TASKS:
         if not world.task(task).is_dir():
             _write_task(world, task, sizes)
-    if not world.graph(FULL).is_dir():
-        _run(["encode", str(world.base), "--out", str(world.graph(FULL)), "--seed", str(sizes.seed)])
-    if not world.graph(HISTORY).is_dir():
-        _encode_without_users(world, sizes)
+    for task in (FULL, HISTORY):
+        prepare_graph(world, task, sizes)
     return world
+
+
+def prepare_graph(world: World, task: str, sizes: Sizes, options: Sequence[str] = ()) -> None:
+    """Encodes a task's graph where it is missing, with these options of `xrec encode`."""
+    place = world.graph(task, options)
+    if place.is_dir():
+        return
+    if task == HISTORY:
+        _encode_without_users(world, sizes, options)
+    else:
+        _run(["encode", str(world.base), "--out", str(place), "--seed", str(sizes.seed), *options])
 
 
 def part_rows(table: pl.DataFrame, sizes: Sizes) -> pl.Series:
@@ -193,7 +203,7 @@ def _profiles(world: World, parts: pl.DataFrame, sizes: Sizes) -> pl.DataFrame:
     )  # fmt: skip
 
 
-def _encode_without_users(world: World, sizes: Sizes) -> None:
+def _encode_without_users(world: World, sizes: Sizes, options: Sequence[str]) -> None:
     """A graph that never saw the held-out users; their rows are folded in from what they touched."""
     parts = pl.read_parquet(world.parts)
     cold = sorted(set(parts.filter(pl.col("part") == "user")["user_id"]))
@@ -201,13 +211,14 @@ def _encode_without_users(world: World, sizes: Sizes) -> None:
     if not place.is_dir():
         with atomic_folder(place) as folder:
             _write_graph_tables(world, folder, ~pl.col("user_id").is_in(cold))
-    encoded = world.root / "graph-without-users"
+    heard = world.graph(HISTORY, options)
+    encoded = heard.with_name(f"{heard.name}-without-users")
     if not encoded.is_dir():
-        _run(["encode", str(place), "--out", str(encoded), "--seed", str(sizes.seed)])
+        _run(["encode", str(place), "--out", str(encoded), "--seed", str(sizes.seed), *options])
     catalogue = Catalogue.read(world.base)
     lightgcn = read_graph(encoded, catalogue)
     fold_in_users(lightgcn, catalogue, read_table(DatasetFolder(world.base).interactions("train"), INTERACTIONS), cold)
-    with atomic_folder(world.graph(HISTORY)) as folder:
+    with atomic_folder(heard) as folder:
         write_graph(lightgcn, folder, catalogue)
 
 

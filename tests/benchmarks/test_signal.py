@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 
 import numpy as np
 import polars as pl
@@ -90,7 +91,7 @@ def test_users_known_by_history_are_folded_in(worlds, world):
     from xrec_training.tables import Catalogue
 
     catalogue = Catalogue.read(world.base)
-    encoded, heard = read_graph(world.root / "graph-without-users", catalogue), read_graph(world.graph("history"), catalogue)
+    encoded, heard = (read_graph(world.root / name, catalogue) for name in ("graph-history-without-users", "graph-history"))
     cold = set(pl.read_parquet(world.parts).filter(pl.col("part") == "user")["user_id"])
     edges = pl.read_parquet(world.base / "data" / "interactions" / "train.parquet")
     places = {item: row for row, item in enumerate(catalogue.items["item_id"])}
@@ -107,6 +108,28 @@ def test_the_grid_is_full_for_the_full_prompt_alone(benchmark_script):
     found = list(cells.grid(("bare", "full"), cells.CONDITIONS, cells.INJECTIONS, (0, 1), ("plain",)))
     assert len(found) == len(set(found)) == len({cell.name for cell in found}) == 2 * (4 + 3 * 4)
     assert {cell.injection for cell in found if cell.task == "bare"} == {"qkv"}
+
+
+def test_levers_joined_change_what_each_changes(benchmark_script, tmp_path):
+    cells = benchmark_script("cells")
+    recipe = cells.Cell("bare", "graph", "attention", 1, "layer-maps+scale-8+rate-triple+contrast").recipe(tmp_path)
+    assert recipe.config == {"injection": "attention", "layer_maps": True, "injection_scale": 8.0}
+    assert (recipe.trainer["learning_rate"], recipe.trainer["seed"]) == (3 * cells.LEARNING_RATE, 1)
+    assert recipe.contrast == 0.3
+
+
+@pytest.mark.parametrize(("workers", "seconds"), [(1, None), (2, None), (2, -1.0)])
+def test_jobs_side_by_side_keep_their_order(benchmark_script, workers, seconds):
+    side_by_side = benchmark_script("side_by_side").side_by_side
+    found = side_by_side(pow, [(number, 2) for number in range(7)], workers, "squares", seconds)
+    assert found == ([None] * 7 if seconds else [0, 1, 4, 9, 16, 25, 36])
+
+
+def test_a_job_that_fails_leaves_the_others_to_their_end(benchmark_script, tmp_path):
+    side_by_side = benchmark_script("side_by_side").side_by_side
+    with pytest.raises(FileNotFoundError):
+        side_by_side(os.mkdir, [(tmp_path / name,) for name in ("one", "missing/two", "three")], 2, "folders")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "three"]
 
 
 @pytest.mark.parametrize("task", ["profile", "full", "bare", "history"])
@@ -194,8 +217,8 @@ def test_a_prompts_gain_is_what_each_row_gains_by_itself(benchmark_script, tiny_
 @pytest.mark.timeout(900)
 def test_the_grid_runs_and_goes_on_where_it_stopped(benchmark_script, world, source, sizes, tmp_path, monkeypatch):
     backbones, grid = benchmark_script("backbones"), benchmark_script("grid")
-    small = backbones.BackboneSize(32, 64, 2, 16, 400, epochs=1)
-    monkeypatch.setitem(backbones.SIZES, "11m", small)
+    small = backbones.BackboneSize(32, 64, 2, 16, 400, drawings=2, explanation_drawings=1)
+    monkeypatch.setitem(backbones.SIZES, "15m", small)
     options = grid.Options(
         world.root.parent, {world.root.name: source}, tasks=("bare", "profile"), conditions=("graph", "soft-prompt"),
         injections=("qkv",), seeds=(0,), test=True, texts=True, sizes=sizes,
@@ -214,6 +237,6 @@ def test_the_grid_runs_and_goes_on_where_it_stopped(benchmark_script, world, sou
     assert again["datasets"] == first["datasets"]
     benchmark_script("plotting").plot(first["datasets"], tmp_path / "plot.png")
     assert (tmp_path / "plot.png").read_bytes()[:4] == b"\x89PNG"
-    monkeypatch.setitem(backbones.SIZES, "11m", dataclasses.replace(small, seed=1))
+    monkeypatch.setitem(backbones.SIZES, "15m", dataclasses.replace(small, seed=1))
     with pytest.raises(RuntimeError, match="other settings"):
-        backbones.prepare_backbone(world, "11m")
+        backbones.prepare_backbone(world, "15m")

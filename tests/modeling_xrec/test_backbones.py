@@ -95,6 +95,43 @@ def test_every_learned_scale_gets_a_gradient(family, xrec_over):
         assert (model.injection_scale.grad != 0).all()
 
 
+def test_layer_maps_start_as_the_papers_model_and_reach_every_layer(deep_case, xrec_over):
+    family, mode = deep_case
+    model, mapped = xrec_over(family, injection=mode), xrec_over(family, injection=mode, layer_maps=True)
+    torch.testing.assert_close(logits(mapped), logits(model), **CLOSE)
+    mapped(PROMPT, labels=PROMPT, **IDS).loss.backward()
+    parts = 3 if mode == "qkv" else 1
+    for side in ("user", "item"):
+        gradient = getattr(mapped, f"{side}_adapter").place_weight.grad
+        assert (gradient.unflatten(1, (2, parts, -1)).abs().amax(dim=(0, 3)) > 0).all()
+
+
+def test_equal_layer_maps_are_a_shared_vector_of_their_own(deep_case, xrec_over):
+    family, mode = deep_case
+    mapped = xrec_over(family, injection=mode, layer_maps=True)
+    alike = xrec_over(family, injection=mode)
+    for side in ("user", "item"):
+        one, other = getattr(mapped, f"{side}_adapter"), getattr(alike, f"{side}_adapter")
+        width = one.hidden_size
+        with torch.no_grad():
+            shared = torch.randn(one.place_weight.shape[0], width) * 0.3
+            one.place_weight.copy_(shared.repeat(1, one.place_weight.shape[1] // width))
+            one.expert_weight.zero_()  # so that the token embeddings are zero in both
+            other.expert_weight.copy_(shared.expand_as(other.expert_weight))
+    # The one hears the shared vector in its layers alone, the other at its token embedding, too.
+    heard = logits(mapped)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("modeling_xrec.base_xrec.replace_at", lambda embeds, columns, vectors, here: _zero_at(embeds, columns))
+        torch.testing.assert_close(logits(alike), heard, **CLOSE)
+    assert apart(logits(alike), heard) > HEARD
+
+
+def _zero_at(embeds, columns):
+    embeds = embeds.clone()
+    embeds[torch.arange(len(embeds)).unsqueeze(1), columns] = 0
+    return embeds
+
+
 def test_none_is_the_plain_backbone(family, xrec_over, backbone_of):
     model = xrec_over(family, injection="none")
     with torch.no_grad():

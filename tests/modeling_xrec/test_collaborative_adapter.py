@@ -19,6 +19,17 @@ def test_equals_the_formula():
     torch.testing.assert_close(adapter(x), plain_adapter(adapter, x).view(4, 2, 10))
 
 
+def test_every_place_has_a_map_of_its_own():
+    adapter = MixtureOfExpertsAdapter(6, 10, markers=2, places=3).eval()
+    x, weight = torch.randn(4, 6), torch.randn(6, 3, 2, 10)
+    assert torch.equal(adapter.at_places(x), torch.zeros(4, 3, 2, 10))
+    with torch.no_grad():
+        adapter.place_weight.copy_(weight.flatten(1))
+    torch.testing.assert_close(adapter.at_places(x), torch.einsum("be,epmh->bpmh", x, weight))
+    with pytest.raises(ValueError, match="layer_maps=True"):
+        MixtureOfExpertsAdapter(6, 10).at_places(x)
+
+
 def test_parameter_count_of_the_paper():
     one = sum(p.numel() for p in MixtureOfExpertsAdapter(64, 4096, num_experts=8).parameters())
     assert 2 * one == 4_197_376

@@ -10,6 +10,7 @@ from modeling_xrec import XRecConfig
     [
         {"collaborative_dim": 0}, {"num_experts": -1}, {"adapter_dropout": 1.0}, {"injection": "everywhere"},
         {"num_users": -1}, {"markers_per_side": 0}, {"collaborative_dim": "64"}, {"injection_scale": float("inf")},
+        {"layer_maps": True, "injection": "input"},
         {"user_token_id": 5, "item_token_id": 5},
     ],
 )  # fmt: skip

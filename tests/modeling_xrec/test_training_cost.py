@@ -108,6 +108,7 @@ def test_in_float32_too(mode, tiny_xrec):
         {"markers_per_side": 2},
         {"injection_scale": "learned"},
         {"injection_scale": 0.5},
+        {"layer_maps": True},
         {"user_token_id": 500, "item_token_id": 501},
     ],
 )
@@ -115,6 +116,8 @@ def test_whatever_is_injected(change, precise):
     model, batch = precise("llama-grouped", **change), ragged(change.get("markers_per_side", 1))
     if model.injection_scale is not None:
         nn.init.uniform_(model.injection_scale, 0.5, 1.5)
+    if model.config.layer_maps:
+        nn.init.normal_(model.item_adapter.place_weight)
     for token, wanted in ((USER_TOKEN, model.config.user_token_id), (ITEM_TOKEN, model.config.item_token_id)):
         batch["input_ids"].masked_fill_(batch["input_ids"] == token, wanted)
     check_equal(trained(model, batch, skip_logits=True), trained(model, batch, plainly=True))
