@@ -73,9 +73,14 @@ SIZES = {"15m": BackboneSize()}
 """Minutes on a GPU, hours without."""
 
 
+def backbone_folder(world: World, name: str) -> Path:
+    """Where a world's backbone is kept."""
+    return world.root / f"backbone-{name}"
+
+
 def prepare_backbone(world: World, name: str) -> Path:
     """The folder of a world's backbone, trained where it is missing; a killed training goes on from its last checkpoint."""
-    out, size = world.root / f"backbone-{name}", SIZES[name]
+    out, size = backbone_folder(world, name), SIZES[name]
     if out.is_dir():
         if json.loads((out / ABOUT).read_text())["size"] != dataclasses.asdict(size):
             raise RuntimeError(f"{out} was trained with other settings; remove it and what was trained upon it")

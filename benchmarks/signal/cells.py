@@ -32,7 +32,6 @@ LEVERS: Mapping[str, Mapping[str, Any]] = {
     "experts-32": {"config": {"num_experts": 32}},
     "no-dropout": {"config": {"adapter_dropout": 0.0}},
     "lora": {"lora": LORA},
-    "lora-norms": {"lora": {**LORA, "modules_to_save": ["input_layernorm", "post_attention_layernorm", "norm"]}},
     "markers-last": {"markers_last": True},
     "contrast": {"contrast": 0.3},
     "align": {"align": 0.3},

@@ -18,7 +18,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 import polars as pl
 import torch
-from backbones import ABOUT, SIZES, prepare_backbone
+from backbones import ABOUT, SIZES, backbone_folder, prepare_backbone
 from cells import CONDITIONS, GRAPH, INJECTIONS, LEVERS, PLAIN, Cell, grid, trained
 from figures import task_figures, text_figures
 from measuring import machine, report
@@ -75,7 +75,8 @@ def run(options: Options) -> dict[str, Any]:
         for task, changed in {(cell.task, cell.encoding) for cell in cells}:
             prepare_graph(world, task, options.sizes, changed)
     given = [(world, options.size) for world in worlds.values()]
-    backbones = dict(zip(worlds, side_by_side(prepare_backbone, given, options.workers, "backbones"), strict=True))
+    workers = 1 if all(backbone_folder(*one).is_dir() for one in given) else options.workers
+    backbones = dict(zip(worlds, side_by_side(prepare_backbone, given, workers, "backbones"), strict=True))
     split = TEST if options.test else VALIDATION
     jobs = [(name, cell) for cell in cells for name in worlds]
     given_cells = [(cell, worlds[name], backbones[name], options.size, split) for name, cell in jobs]
