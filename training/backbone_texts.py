@@ -46,15 +46,16 @@ class BackboneTexts(Dataset):
         rng = random.Random(seed)
         common = _common_words(explanations["explanation"].to_list())
         rows = explanations.select("title", "user_profile", "item_profile", "explanation").rows()
-        plain = [processor.example(*row)["input_ids"] for row in rows]
+        answers = [processor.answer_ids(row[-1]) for row in rows]
+        plain = [processor.prompt_ids(*row[:-1]) + answer for row, answer in zip(rows, answers, strict=True)]
         keywords = [[word for word in _words(row[-1]) if word not in common] for row in rows]
-        whole = [processor.answer_ids(row[-1])[:-1] if copy_share else [] for row in rows]
         markers = [processor.user_token_id, processor.item_token_id]
         ids_of = functools.cache(lambda word: processor.plain_ids(" " + word))
         self.examples = []
         for _ in range(drawings):
-            for ids, words, said in zip(plain, keywords, whole, strict=True):
+            for ids, words, answer in zip(plain, keywords, answers, strict=True):
                 drawn = rng.random() if processor.markers_per_side else 1.0
+                said = answer[:-1]
                 if drawn < keyword_share:
                     rng.shuffle(words)
                     said = [token for word in words[:most_keywords] for token in ids_of(word)]

@@ -1,5 +1,6 @@
 """`xrec train`: parse, load, Trainer, save."""
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
@@ -19,7 +20,7 @@ from xrec_dataset_builder.errors import DataError
 from xrec_dataset_builder.held_out import without_held_out
 from xrec_dataset_builder.hub_trouble import trouble
 from xrec_dataset_builder.publishing import user_key
-from xrec_dataset_builder.schema import atomic_folder, refuse_existing, write_json
+from xrec_dataset_builder.schema import SPLITS, atomic_folder, refuse_existing, write_json
 
 from .graph_folder import read_graph, table_files
 from .hub_pushes import pushes_of
@@ -27,8 +28,10 @@ from .loss_curve import plot_losses
 from .model_files import SECRETS
 from .model_table import MODELS, find
 from .partial_run import PARTIAL, PartialRun
+from .prepare_xrec import backbone_name
 from .prepared import Inputs, Prepared
-from .recipe import Recipe
+from .profile_stage import is_done, profile_rows, stage_recipe, written
+from .recipe import ITEM_PROFILE, Recipe
 from .signal_terms import SignalTerms
 from .tables import Catalogue, read_explanations
 from .trainer import XRecTrainer
@@ -68,15 +71,16 @@ def train(
     refuse_existing(out.absolute())
     partial = PartialRun(out)
     catalogue = Catalogue.read(data)
-    explanations = {split: read_explanations(data, split) for split in ("train", "validation")}
-    explanations["train"] = without_held_out(explanations["train"], recipe.hold_out)
+    explanations = _texts(data, catalogue, recipe)
+    place = backbone_place or out.with_name(f"{out.name}-backbone")
+    if recipe.profile_epochs:
+        recipe = _after_profiles(data, graph, out, recipe, resume, place)
     arguments = training_arguments(recipe, partial.folder, not explanations["validation"].is_empty())
     if explanations["train"].is_empty():
         raise DataError(f"{data}: expected training explanations, found none; build with other splits, or a smaller hold_out")
     lightgcn = _signal(graph, catalogue, recipe)
     identity = _identity(recipe, catalogue, explanations, graph) | {"processes": arguments.world_size}
     checkpoint = partial.begin(identity, resume, arguments.should_save)
-    place = backbone_place or out.with_name(f"{out.name}-backbone")
     try:
         set_seed(arguments.seed)
         prepared = find(MODELS[recipe.model].prepare)(Inputs(data, catalogue, explanations, lightgcn, recipe, place))
@@ -92,6 +96,26 @@ def train(
     finally:
         partial.give_up()
     return out
+
+
+def _texts(data: Path, catalogue: Catalogue, recipe: Recipe) -> dict[str, pl.DataFrame]:
+    """What is learned and validated, of users and items that are not held out."""
+    rows = {split: read_explanations(data, split) for split in SPLITS}
+    rows["train"] = without_held_out(rows["train"], recipe.hold_out)
+    if recipe.target == ITEM_PROFILE:
+        rows = profile_rows(catalogue, rows)
+        rows["train"] = without_held_out(rows["train"], recipe.hold_out)
+    return {split: rows[split] for split in ("train", "validation")}
+
+
+def _after_profiles(data: Path, graph: Path | None, out: Path, recipe: Recipe, resume: bool, place: Path) -> Recipe:
+    """The recipe of the second stage, after a first one beside the output."""
+    rows = _texts(data, Catalogue.read(data), recipe)
+    first = stage_recipe(recipe, backbone_name(recipe, rows["train"], place))
+    profiles = out.with_name(f"{out.name}-profiles")
+    if not is_done(profiles, first):
+        train(data, graph, profiles, first, resume, place)
+    return dataclasses.replace(recipe, start_from=str(profiles), profile_epochs=0.0)
 
 
 def training_arguments(recipe: Recipe, folder: Path, validates: bool = True) -> TrainingArguments:
@@ -173,7 +197,7 @@ def _save(trainer: XRecTrainer, prepared: Prepared, out: Path, recipe: Recipe) -
     log = [{k: v for k, v in row.items() if not any(word in k for word in _TIMINGS)} for row in trainer.state.log_history]
     with atomic_folder(out) as folder:
         prepared.save(model.eval(), folder, state_dict)
-        about = asdict(recipe) | {"backbone": Path(recipe.backbone).name}
+        about = written(recipe)
         about["trainer"] = {name: value for name, value in about["trainer"].items() if name not in SECRETS}
         write_json({"recipe": about, "log": log}, folder / RUN_FILE)
         plot_losses(log, folder)

@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import torch
 import torch.distributed as dist
 from transformers import AutoTokenizer, PreTrainedModel, TrainingArguments, set_seed
@@ -20,6 +21,7 @@ from .backbone_loading import backbone_arguments
 from .examples import ExplanationDataset, PadCollator
 from .lora import add_lora, save_lora
 from .prepared import Inputs, Prepared
+from .profile_stage import load_adapters
 from .recipe import SCRATCH, Recipe
 from .scratch_backbone import ScratchOptions, scratch_backbone
 from .tables import Catalogue
@@ -49,15 +51,7 @@ def prepare(inputs: Inputs) -> Prepared:
     """
     recipe: Recipe = inputs.recipe
     lightgcn: Any = inputs.lightgcn
-    backbone = recipe.backbone
-    if backbone == SCRATCH:
-        if dist.is_available() and dist.is_initialized() and not inputs.backbone_place.is_dir():
-            raise DataError(
-                f"{inputs.backbone_place}: several processes need a backbone that is there, found none; train once in one "
-                "process, or give --backbone"
-            )
-        options, prompt = ScratchOptions(**recipe.scratch), recipe.prompt_settings()
-        backbone = str(scratch_backbone(inputs.explanations["train"], inputs.backbone_place, options, prompt))
+    backbone = backbone_name(recipe, inputs.explanations["train"], inputs.backbone_place)
     set_seed(recipe.trainer.get("seed", TrainingArguments.seed))  # whether or not a backbone was trained just now
     if recipe.model == "soft-prompt":
         lightgcn.load_state_dict(constant_tables(dict(lightgcn.state_dict())))
@@ -69,7 +63,9 @@ def prepare(inputs: Inputs) -> Prepared:
     model: Any = build_model(backbone, recipe, processor, lightgcn)
     if recipe.config.get("injection") == "none":
         model.requires_grad_(False)
-    elif recipe.lora:
+    elif recipe.start_from:
+        load_adapters(model, Path(recipe.start_from))
+    if recipe.lora:
         model = add_lora(model, recipe.lora)
     seed = recipe.trainer.get("seed", TrainingArguments.seed)
     datasets = {
@@ -86,6 +82,27 @@ def prepare(inputs: Inputs) -> Prepared:
         processor.save_pretrained(folder)
 
     return Prepared(model, datasets, PadCollator(processor), save, processor=None if recipe.lora else processor)
+
+
+def backbone_name(recipe: Recipe, explanations: pl.DataFrame, place: Path) -> str:
+    """Folder or Hub id of the recipe's backbone; one from scratch is trained where it is missing.
+
+    Args:
+        recipe: see `Recipe`.
+        explanations: what a backbone from scratch reads.
+        place: where it goes, or lies.
+
+    Raises:
+        DataError: it is missing and there are several processes.
+    """
+    if recipe.backbone != SCRATCH:
+        return recipe.backbone
+    if dist.is_available() and dist.is_initialized() and not place.is_dir():
+        raise DataError(
+            f"{place}: several processes need a backbone that is there, found none; train once in one process, or give "
+            "--backbone"
+        )
+    return str(scratch_backbone(explanations, place, ScratchOptions(**recipe.scratch), recipe.prompt_settings()))
 
 
 def build_processor(backbone: str, recipe: Recipe, catalogue: Catalogue) -> XRecProcessor:

@@ -25,6 +25,7 @@ BACKBONE_DTYPES = ("auto", "float32", "bfloat16", "float16")
 HEARING = (XREC, "soft-prompt")
 """Models with adapters."""
 PROMPT_STYLES = ("xrec", "reference")
+EXPLANATION, ITEM_PROFILE = "explanation", "item_profile"
 _SCIENTIFIC = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 
 
@@ -51,6 +52,10 @@ class Recipe:
         profile_dropout: share of the training prompts without profiles, drawn anew every epoch.
         early_stopping_patience: validations without a lower loss after which training ends, and the best is kept; None
             trains to the end and keeps the last.
+        target: what the model learns to write: `explanation`, or `item_profile` from the embeddings alone.
+        start_from: run folder whose adapters training starts from; None for new ones.
+        profile_epochs: passes over the items' profiles (`target: item_profile`) before the explanations, in a run of its own
+            beside the output, `<out>-profiles`, whose adapters training starts from; 0 for none.
         lora: fields of `peft.LoraConfig`, to train LoRA beside the adapters; empty for the adapters alone.
         config: fields of the model's configuration (`XRecConfig`, or the baseline's).
         trainer: fields of `transformers.TrainingArguments`.
@@ -73,6 +78,9 @@ class Recipe:
     align: float = 0.0
     profile_dropout: float = 0.0
     early_stopping_patience: int | None = None
+    target: str = EXPLANATION
+    start_from: str | None = None
+    profile_epochs: float = 0.0
     lora: Mapping[str, Any] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
     trainer: Mapping[str, Any] = field(default_factory=dict)
@@ -82,6 +90,7 @@ class Recipe:
         """Refuses unknown names and values."""
         choices: dict[str, tuple] = {"model": tuple(MODELS), "signal": SIGNALS, "quantization": QUANTIZATIONS}
         choices |= {"prompt_style": PROMPT_STYLES, "backbone_dtype": BACKBONE_DTYPES}
+        choices |= {"target": (EXPLANATION, ITEM_PROFILE)}
         for name, values in choices.items():
             if getattr(self, name) not in values:
                 words = ", ".join(str(word) for word in values)
@@ -92,12 +101,14 @@ class Recipe:
             raise DataError(
                 f"expected a profile_dropout from 0 to 1, found {self.profile_dropout}; give a share of the prompts"
             )
-        for name in ("contrast", "align"):
+        for name in ("contrast", "align", "profile_epochs"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
-                raise DataError(f"expected {name} to be a weight from 0 up, found {getattr(self, name)}; give another")
-        for name in ("contrast", "align", "profile_dropout"):
+                raise DataError(f"expected {name} to be a number from 0 up, found {getattr(self, name)}; give another")
+        for name in ("contrast", "align", "profile_dropout", "profile_epochs", "start_from"):
             if getattr(self, name) and self.model not in HEARING:
                 raise DataError(f"{name} is for models {' and '.join(HEARING)}, found {self.model!r}; leave it out")
+        if self.profile_epochs and self.start_from:
+            raise DataError("expected profile_epochs or start_from, found both; leave one of them out")
         for section, known in _sections(self.model).items():
             for name in getattr(self, section):
                 _check_name(name, known, f"recipe section {section}")

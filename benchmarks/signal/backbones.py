@@ -1,13 +1,15 @@
-"""The frozen backbone of a world: a Llama trained from scratch on the training texts of all tasks, never on the graph.
+"""The frozen backbone of a world: a Llama trained from scratch on texts, never on the graph.
 
-It reads the tasks' prompts and answers. In most of the texts keywords of the answer, or all of it, stand in a marker's place:
-it learns to write about what it finds there, as a backbone of large pre-training can (`BackboneTexts`). Every pass draws anew,
-and explanations are read less often than profiles, so that those of training are not learned by heart.
+As a backbone of the Hub it has not read what the adapters are trained on, or they would learn what to say of a text that is
+known by heart: it learns from item profiles that no task trains or tests, and how an explanation is written from those of the
+other datasets. In most of the texts keywords of the answer, or all of it, stand in a marker's place: it learns to write about
+what it finds there (`BackboneTexts`), and every pass draws anew.
 """
 
 import dataclasses
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,7 +45,7 @@ class BackboneSize:
         head_dim: width of an attention head; keys and values have as many heads as queries.
         vocab_size: most tokens.
         drawings: passes over the profiles, each drawn anew.
-        explanation_drawings: passes over the explanations, in each of the other tasks' prompts.
+        explanation_drawings: passes over the explanations, in the prompt of every task that has some.
         batch_size: texts a step.
         learning_rate: peak of the cosine schedule.
         keyword_share: share of the texts with keywords in a marker's place.
@@ -58,8 +60,8 @@ class BackboneSize:
     layers: int = 7
     head_dim: int = 64
     vocab_size: int = 6000
-    drawings: int = 8
-    explanation_drawings: int = 2
+    drawings: int = 5
+    explanation_drawings: int = 3
     batch_size: int = 32
     learning_rate: float = 1e-3
     keyword_share: float = 0.5
@@ -78,14 +80,20 @@ def backbone_folder(world: World, name: str) -> Path:
     return world.root / f"backbone-{name}"
 
 
-def prepare_backbone(world: World, name: str) -> Path:
-    """The folder of a world's backbone, trained where it is missing; a killed training goes on from its last checkpoint."""
+def prepare_backbone(world: World, name: str, others: Sequence[World]) -> Path:
+    """The folder of a world's backbone, trained where it is missing; a killed training goes on from its last checkpoint.
+
+    Args:
+        world: whose backbone.
+        name: of its size.
+        others: whose texts it reads as well.
+    """
     out, size = backbone_folder(world, name), SIZES[name]
     if out.is_dir():
         if json.loads((out / ABOUT).read_text())["size"] != dataclasses.asdict(size):
             raise RuntimeError(f"{out} was trained with other settings; remove it and what was trained upon it")
         return out
-    tables = backbone_tables(world)
+    tables = backbone_tables(world, others)
     tokenizer = train_tokenizer(_texts(tables), size.vocab_size)
     processors = {task: XRecProcessor(tokenizer, prompt=PROMPTS[task]) for task in TASKS}
     drawing = size.keyword_share, size.seed, size.most_keywords, size.copy_share
@@ -121,10 +129,18 @@ def prepare_backbone(world: World, name: str) -> Path:
     return out
 
 
-def backbone_tables(world: World) -> dict[str, pl.DataFrame]:
-    """Training texts by task; of item profiles every one that is not tested."""
-    tables = {task: read_explanations(world.task(task), "train") for task in TASKS}
-    tables[PROFILE] = pl.concat([tables[PROFILE], pl.read_parquet(world.more_profiles)])
+def backbone_tables(world: World, others: Sequence[World]) -> dict[str, pl.DataFrame]:
+    """Training texts by task: profiles that are nobody's to learn or to be tested on, and the others' explanations.
+
+    Raises:
+        ValueError: there are no others.
+    """
+    if not others:
+        raise ValueError(
+            "expected two datasets or more, as a backbone reads the others' explanations, found one; give another"
+        )
+    tables = {task: pl.concat(read_explanations(other.task(task), "train") for other in others) for task in TASKS}
+    tables[PROFILE] = pl.concat(pl.read_parquet(one.more_profiles) for one in (world, *others))
     return tables
 
 

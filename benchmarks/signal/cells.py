@@ -16,8 +16,8 @@ CONDITIONS = (GRAPH, PERMUTED, RANDOM, SOFT)
 """The graph's embeddings, each row another's, random ones, and none: as many trained parameters that hear one constant."""
 INJECTIONS = ("qkv", "attention", "input")
 PLAIN = "plain"
-LEARNING_RATE = 3e-3
-EPOCHS = {PROFILE: 3, FULL: 6, BARE: 6, HISTORY: 6}
+LEARNING_RATE = 6e-3
+EPOCHS = {PROFILE: 3, FULL: 4, BARE: 4, HISTORY: 4}
 LORA = {"r": 8, "lora_alpha": 16, "target_modules": ["q_proj", "k_proj", "v_proj", "o_proj"]}
 LEVERS: Mapping[str, Mapping[str, Any]] = {
     PLAIN: {},
@@ -36,6 +36,7 @@ LEVERS: Mapping[str, Mapping[str, Any]] = {
     "contrast": {"contrast": 0.3},
     "align": {"align": 0.3},
     "profile-dropout": {"profile_dropout": 0.5},
+    "profiles-first": {"profile_epochs": 2},
     "encoder-dim-128": {"encode": ("--dim", "128")},
     "encoder-bpr": {"encode": ("--objective", "bpr")},
 }
@@ -83,8 +84,8 @@ class Cell:
             config={"injection": self.injection, **lever.pop("config", {})},
             trainer={
                 "num_train_epochs": EPOCHS[self.task] * lever.pop("epochs", 1),
-                "per_device_train_batch_size": 32,
-                "per_device_eval_batch_size": 64,
+                "per_device_train_batch_size": 64,
+                "per_device_eval_batch_size": 128,
                 "learning_rate": LEARNING_RATE,
                 "lr_scheduler_type": "cosine",
                 "warmup_steps": 0.05,

@@ -74,8 +74,8 @@ def run(options: Options) -> dict[str, Any]:
     for world in worlds.values():
         for task, changed in {(cell.task, cell.encoding) for cell in cells}:
             prepare_graph(world, task, options.sizes, changed)
-    given = [(world, options.size) for world in worlds.values()]
-    workers = 1 if all(backbone_folder(*one).is_dir() for one in given) else options.workers
+    given = [(world, options.size, tuple(other for other in worlds.values() if other != world)) for world in worlds.values()]
+    workers = 1 if all(backbone_folder(*one[:2]).is_dir() for one in given) else options.workers
     backbones = dict(zip(worlds, side_by_side(prepare_backbone, given, workers, "backbones"), strict=True))
     split = TEST if options.test else VALIDATION
     jobs = [(name, cell) for cell in cells for name in worlds]

@@ -12,6 +12,7 @@ from xrec_evaluation.explain import Explainer
 from xrec_evaluation.likelihood import ReferenceLikelihood, Signal
 
 SWAP_SEED = 0
+BATCH = 128
 VALIDATION, TEST = "validation", "test"
 
 
@@ -57,7 +58,7 @@ def _rows(cell: Cell, world: World, split: str) -> pl.DataFrame:
 
 
 def _score(rows: pl.DataFrame, explainer: Explainer) -> pl.DataFrame:
-    likelihood = ReferenceLikelihood(explainer, rows)
+    likelihood = ReferenceLikelihood(explainer, rows, BATCH)
     own, others = likelihood.signal(), _others(rows)
     signals = {
         "own": own,

@@ -50,7 +50,7 @@ class Sizes:
     Args:
         held_out: share of the users, and of the items, whose explanations are all test rows.
         rows: explanations of the others for the validation, and as many for the test by row.
-        profiles: item profiles that train adapters; the others that are not tested are text for the backbone alone.
+        profiles: item profiles that train adapters; the others that are not tested are text for the backbone.
         tested_profiles: item profiles for the test; half as many for the validation.
         seed: of all parts.
     """
@@ -84,7 +84,7 @@ class World:
 
     @property
     def more_profiles(self) -> Path:
-        """Item profiles that neither train an adapter nor are tested: more text for the backbone."""
+        """Item profiles that neither train an adapter nor are tested: the backbone's."""
         return self.task(PROFILE) / "more_profiles.parquet"
 
     def task(self, task: str) -> Path:

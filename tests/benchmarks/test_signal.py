@@ -27,21 +27,24 @@ def sizes(worlds):
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
+    return write_source(tmp_path_factory.mktemp("source"), "dish")
+
+
+def write_source(folder, thing):
     """Tables as the published ones are: integers for ids, explained pairs among the interactions."""
-    folder = tmp_path_factory.mktemp("source")
     generator = np.random.default_rng(0)
     pairs = [(user, item) for user in range(USERS) for item in generator.permutation(ITEMS)[:14].tolist()]
     interactions = pl.DataFrame(pairs, schema=["user_id", "item_id"], orient="row")
     interactions.with_columns(split=pl.lit("train")).write_parquet(folder / "interactions.parquet")
     food = ["tacos", "ramen", "pizza", "curry"]
-    profiles = [f"Fans of {food[item % 4]} would enjoy place {item}." for item in range(ITEMS)]
+    profiles = [f"Fans of {food[item % 4]} would enjoy the {thing} of place {item}." for item in range(ITEMS)]
     # One item in three is explained to nobody, so that its profile can be tested.
     free = interactions.filter(pl.col("item_id") % 3 > 0).sample(PAIRS, seed=0)
     explained = free.with_columns(
         title=pl.format("Place {}", "item_id"),
         user_profile=pl.format("User {} likes food.", "user_id"),
         item_profile=pl.col("item_id").map_elements(lambda item: profiles[item], return_dtype=pl.String),
-        explanation=pl.format("The user would enjoy dish {}.", pl.col("item_id") % 4),
+        explanation=pl.format(f"The user would enjoy {thing} {{}}.", pl.col("item_id") % 4),
     )
     explained.write_parquet(folder / "explanations.parquet")
     items = pl.DataFrame({"item_id": range(ITEMS), "item_profile": profiles})
@@ -52,6 +55,13 @@ def source(tmp_path_factory):
 @pytest.fixture(scope="module")
 def world(worlds, source, sizes, tmp_path_factory):
     return worlds.prepare_world(source, tmp_path_factory.mktemp("worlds") / "small", sizes)
+
+
+@pytest.fixture(scope="module")
+def other(worlds, sizes, tmp_path_factory):
+    """Another dataset."""
+    source = write_source(tmp_path_factory.mktemp("other"), "film")
+    return worlds.prepare_world(source, tmp_path_factory.mktemp("worlds") / "other", sizes)
 
 
 def explanations(world, task, split):
@@ -84,6 +94,18 @@ def test_tested_profiles_stand_in_no_training_text(world):
     seen |= {text for task in ("full", "bare", "history") for text in explanations(world, task, "train")["item_profile"]}
     assert not tested & seen
     assert explanations(world, "profile", "train")["user_id"].n_unique() == 1
+
+
+def test_a_backbone_reads_nothing_that_its_adapters_learn_or_are_tested_on(benchmark_script, world, other):
+    backbones = benchmark_script("backbones")
+    tables = backbones.backbone_tables(world, (other,))
+    assert set(tables["profile"]["explanation"]) > set(pl.read_parquet(world.more_profiles)["explanation"])
+    for task, table in tables.items():
+        assert len(table)
+        for split in ("train", "validation", "test"):
+            assert not set(table["explanation"]) & set(explanations(world, task, split)["explanation"])
+    with pytest.raises(ValueError, match="two datasets or more"):
+        backbones.backbone_tables(world, ())
 
 
 def test_users_known_by_history_are_folded_in(worlds, world):
@@ -215,12 +237,13 @@ def test_a_prompts_gain_is_what_each_row_gains_by_itself(benchmark_script, tiny_
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_the_grid_runs_and_goes_on_where_it_stopped(benchmark_script, world, source, sizes, tmp_path, monkeypatch):
+def test_the_grid_runs_and_goes_on_where_it_stopped(benchmark_script, source, sizes, tmp_path, monkeypatch):
     backbones, grid = benchmark_script("backbones"), benchmark_script("grid")
     small = backbones.BackboneSize(32, 64, 2, 16, 400, drawings=2, explanation_drawings=1)
     monkeypatch.setitem(backbones.SIZES, "15m", small)
     options = grid.Options(
-        world.root.parent, {world.root.name: source}, tasks=("bare", "profile"), conditions=("graph", "soft-prompt"),
+        tmp_path / "grid", {"small": source, "film": write_source(tmp_path, "film")}, tasks=("bare", "profile"),
+        conditions=("graph", "soft-prompt"),
         injections=("qkv",), seeds=(0,), test=True, texts=True, sizes=sizes,
     )  # fmt: skip
     first = grid.run(options)
@@ -239,4 +262,4 @@ def test_the_grid_runs_and_goes_on_where_it_stopped(benchmark_script, world, sou
     assert (tmp_path / "plot.png").read_bytes()[:4] == b"\x89PNG"
     monkeypatch.setitem(backbones.SIZES, "15m", dataclasses.replace(small, seed=1))
     with pytest.raises(RuntimeError, match="other settings"):
-        backbones.prepare_backbone(world, "15m")
+        grid.run(options)
