@@ -62,7 +62,7 @@ class BackboneSize:
     vocab_size: int = 6000
     drawings: int = 5
     explanation_drawings: int = 3
-    batch_size: int = 32
+    batch_size: int = 48
     learning_rate: float = 1e-3
     keyword_share: float = 0.5
     copy_share: float = 0.25

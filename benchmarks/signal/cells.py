@@ -36,7 +36,7 @@ LEVERS: Mapping[str, Mapping[str, Any]] = {
     "contrast": {"contrast": 0.3},
     "align": {"align": 0.3},
     "profile-dropout": {"profile_dropout": 0.5},
-    "profiles-first": {"profile_epochs": 2},
+    "profiles-first": {"profile_epochs": 1},
     "encoder-dim-128": {"encode": ("--dim", "128")},
     "encoder-bpr": {"encode": ("--objective", "bpr")},
 }
