@@ -65,7 +65,8 @@ class XRecPreTrainedModel(PreTrainedModel):
         hidden_size = language_model.config.get_text_config().hidden_size
         places = self.injection_plan.layers * self.injection_plan.parts if config.layer_maps else 0
         adapter = (
-            config.collaborative_dim, hidden_size, config.num_experts, config.adapter_dropout, config.markers_per_side, places
+            config.collaborative_dim, hidden_size, config.num_experts, config.adapter_dropout, config.markers_per_side, places,
+            config.soft_prompt,
         )  # fmt: skip
         self.user_adapter = MixtureOfExpertsAdapter(*adapter)
         self.item_adapter = MixtureOfExpertsAdapter(*adapter)

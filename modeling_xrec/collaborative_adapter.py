@@ -9,12 +9,17 @@ XRec (arXiv 2406.02377), section 3.2. With the collaborative embedding x of widt
 
 The gate is dense: every expert speaks, weighted by its gate.
 
-Beyond the paper an adapter may have a map of its own for every place in the layers (`places` of them):
+Beyond the paper an adapter may add a soft prompt s, which everyone hears, and a map of its own for every place in the layers
+(`places` of them):
 
-    m_p(x)    = M_p x                                                                               (H,)
+    a(x)      = sqrt(E) s + sum_k g_k(x) expert_k(x)                                                (H,)
+    m_p(x)    = M_p x, which place p adds to a(x)                                                   (H,)
 
-which a place adds to a(x). M starts at zero, so that an untrained adapter is the paper's.
+Both start at zero, so that an untrained adapter is the paper's. Without s, what all answers share has to be learned through
+embeddings that differ. With sqrt(E), s moves as fast under Adam as the map of one embedding of length 1 that all share.
 """
+
+import math
 
 import torch
 import torch.nn.functional as F
@@ -34,6 +39,7 @@ class MixtureOfExpertsAdapter(nn.Module):
         dropout: dropout on each expert's input in training, in [0, 1).
         markers: vectors made from one embedding, one a marker token.
         places: places in the layers with a map of their own; 0 for none, as in the paper.
+        soft_prompt: whether it adds one; not in the paper.
 
     Attributes:
         gate_weight: W_g, `(E, K)`, starts at zero, so that all experts start with the same gate.
@@ -41,11 +47,12 @@ class MixtureOfExpertsAdapter(nn.Module):
         expert_bias: b, `(K, E)`, starts at zero.
         expert_weight: W, `(K, E, markers * H)`, starts at N(0, 0.02^2).
         place_weight: M, `(E, places * markers * H)`, starts at zero; None without places.
+        prompt_weight: s, `(markers * H,)`, starts at zero; None without a soft prompt.
     """
 
     def __init__(
         self, collaborative_dim: int, hidden_size: int, num_experts: int = 8, dropout: float = 0.2, markers: int = 1,
-        places: int = 0,
+        places: int = 0, soft_prompt: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
         self.hidden_size, self.markers, self.dropout = hidden_size, markers, dropout
@@ -55,6 +62,7 @@ class MixtureOfExpertsAdapter(nn.Module):
         self.expert_weight = nn.Parameter(torch.empty(num_experts, collaborative_dim, markers * hidden_size))
         width = places * markers * hidden_size
         self.place_weight = nn.Parameter(torch.empty(collaborative_dim, width)) if places else None
+        self.prompt_weight = nn.Parameter(torch.empty(markers * hidden_size)) if soft_prompt else None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -62,8 +70,9 @@ class MixtureOfExpertsAdapter(nn.Module):
         for parameter in (self.gate_weight, self.noise_weight, self.expert_bias):
             nn.init.zeros_(parameter)
         nn.init.normal_(self.expert_weight, std=0.02)
-        if self.place_weight is not None:
-            nn.init.zeros_(self.place_weight)
+        for weight in (self.place_weight, self.prompt_weight):
+            if weight is not None:
+                nn.init.zeros_(weight)
 
     def gates(self, embeddings: torch.Tensor, noise: torch.Tensor | None = None) -> torch.Tensor:
         """Weight of every expert, rows summing to 1.
@@ -97,6 +106,8 @@ class MixtureOfExpertsAdapter(nn.Module):
         inputs = F.dropout(inputs, self.dropout, self.training) - self.expert_bias
         # One product over (experts x E) instead of K small ones; the gates weigh the inputs, which is the same sum.
         mixed = (gates.unsqueeze(-1) * inputs).flatten(1) @ self.expert_weight.flatten(0, 1)
+        if self.prompt_weight is not None:
+            mixed = mixed + math.sqrt(embeddings.shape[1]) * self.prompt_weight
         return mixed.view(len(mixed), self.markers, self.hidden_size)
 
     def at_places(self, embeddings: torch.Tensor) -> torch.Tensor:

@@ -35,6 +35,8 @@ class XRecConfig(PreTrainedConfig):
         layer_maps: whether each layer's q, k and v (for `"attention"`, its input) add a trained linear map of the
             collaborative embedding to the shared vector, from 0, so that an untrained model equals one without. Beyond the
             paper; layers x parts x d x H numbers a side and marker. Default False.
+        soft_prompt: whether each marker also hears a trained vector that is the same for everyone, from 0. Beyond the paper:
+            what all explanations share need not be learned through the embeddings. Default False.
         user_token_id: token id of the user marker. Required unless `injection="none"`.
         item_token_id: token id of the item marker. Required unless `injection="none"`.
         markers_per_side: marker tokens for the user, and as many for the item, in every prompt; 0 only with
@@ -63,6 +65,7 @@ class XRecConfig(PreTrainedConfig):
     injection: Literal["qkv", "attention", "input", "none"] = "qkv"
     injection_scale: float | int | Literal["learned"] = 1.0
     layer_maps: bool = False
+    soft_prompt: bool = False
     user_token_id: int | None = None
     item_token_id: int | None = None
     markers_per_side: int = 1

@@ -22,7 +22,7 @@ from .examples import ExplanationDataset, PadCollator
 from .lora import add_lora, save_lora
 from .prepared import Inputs, Prepared
 from .profile_stage import load_adapters
-from .recipe import SCRATCH, Recipe
+from .recipe import SCRATCH, SOFT_PROMPT, Recipe
 from .scratch_backbone import ScratchOptions, scratch_backbone
 from .tables import Catalogue
 
@@ -65,6 +65,9 @@ def prepare(inputs: Inputs) -> Prepared:
         model.requires_grad_(False)
     elif recipe.start_from:
         load_adapters(model, Path(recipe.start_from))
+    if recipe.trains == SOFT_PROMPT:
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(name.endswith("adapter.prompt_weight"))
     if recipe.lora:
         model = add_lora(model, recipe.lora)
     seed = recipe.trainer.get("seed", TrainingArguments.seed)

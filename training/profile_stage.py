@@ -19,7 +19,7 @@ from modeling_xrec.checkpoint_xrec import is_adapter_key
 from modeling_xrec.modeling_xrec import XRecForCausalLM
 from xrec_dataset_builder.errors import DataError
 
-from .recipe import ITEM_PROFILE, Recipe
+from .recipe import ADAPTERS, ITEM_PROFILE, SOFT_PROMPT, Recipe
 from .tables import Catalogue
 
 PROMPT = "About:{user_marker}{item_marker}\nWho would enjoy it:"
@@ -60,14 +60,18 @@ def profile_rows(catalogue: Catalogue, explanations: Mapping[str, pl.DataFrame],
 def stage_recipe(recipe: Recipe, backbone: str) -> Recipe:
     """The recipe of the first stage: as the run's, but for what is told, and nothing is pushed.
 
+    A soft prompt that is all the second stage trains is not there yet.
+
     Args:
         recipe: of the run.
         backbone: its backbone, which is there.
     """
+    config = {name: value for name, value in recipe.config.items() if name != "soft_prompt" or recipe.trains != SOFT_PROMPT}
     trainer = {name: value for name, value in recipe.trainer.items() if not name.startswith(("push_to", "hub_", "max_steps"))}
     return dataclasses.replace(
         recipe, backbone=backbone, target=ITEM_PROFILE, prompt=PROMPT, prompt_style="xrec", profile_epochs=0.0,
-        profile_dropout=0.0, lora={}, trainer=trainer | {"num_train_epochs": recipe.profile_epochs},
+        profile_dropout=0.0, trains=ADAPTERS, lora={}, config=config,
+        trainer=trainer | {"num_train_epochs": recipe.profile_epochs},
     )  # fmt: skip
 
 
@@ -94,7 +98,7 @@ def written(recipe: Recipe) -> dict[str, Any]:
 
 @torch.no_grad()
 def load_adapters(model: XRecForCausalLM, run: Path) -> None:
-    """Gives the model the adapters of an earlier run.
+    """Gives the model the adapters of an earlier run; what that run had no soft prompt or layer maps for stays at zero.
 
     Raises:
         DataError: no run there, or one whose adapters have other shapes.
@@ -104,7 +108,9 @@ def load_adapters(model: XRecForCausalLM, run: Path) -> None:
         raise DataError(f"start_from: expected a run folder with {MODEL_FILE}, found none in {run}; give one of `xrec train`")
     with safe_open(file, framework="pt") as stored:
         found = {name: stored.get_tensor(name) for name in stored.keys() if is_adapter_key(name)}  # noqa: SIM118
+    later = ("prompt_weight", "place_weight")
     own = {name: tensor for name, tensor in model.state_dict().items() if is_adapter_key(name)}
+    own = {name: tensor for name, tensor in own.items() if name in found or not name.endswith(later)}
     shapes = [{name: tuple(tensor.shape) for name, tensor in tensors.items()} for tensors in (own, found)]
     if shapes[0] != shapes[1]:
         name = next(name for name in sorted(own | found) if shapes[0].get(name) != shapes[1].get(name))

@@ -26,6 +26,7 @@ HEARING = (XREC, "soft-prompt")
 """Models with adapters."""
 PROMPT_STYLES = ("xrec", "reference")
 EXPLANATION, ITEM_PROFILE = "explanation", "item_profile"
+ADAPTERS, SOFT_PROMPT = "adapters", "soft_prompt"
 _SCIENTIFIC = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 
 
@@ -56,6 +57,8 @@ class Recipe:
         start_from: run folder whose adapters training starts from; None for new ones.
         profile_epochs: passes over the items' profiles (`target: item_profile`) before the explanations, in a run of its own
             beside the output, `<out>-profiles`, whose adapters training starts from; 0 for none.
+        trains: `adapters`, or `soft_prompt`: with `profile_epochs` or `start_from`, what the embeddings say is kept as it was
+            learned there, and the soft prompt (`config: {soft_prompt: true}`) learns what all explanations share.
         lora: fields of `peft.LoraConfig`, to train LoRA beside the adapters; empty for the adapters alone.
         config: fields of the model's configuration (`XRecConfig`, or the baseline's).
         trainer: fields of `transformers.TrainingArguments`.
@@ -81,6 +84,7 @@ class Recipe:
     target: str = EXPLANATION
     start_from: str | None = None
     profile_epochs: float = 0.0
+    trains: str = ADAPTERS
     lora: Mapping[str, Any] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
     trainer: Mapping[str, Any] = field(default_factory=dict)
@@ -90,7 +94,7 @@ class Recipe:
         """Refuses unknown names and values."""
         choices: dict[str, tuple] = {"model": tuple(MODELS), "signal": SIGNALS, "quantization": QUANTIZATIONS}
         choices |= {"prompt_style": PROMPT_STYLES, "backbone_dtype": BACKBONE_DTYPES}
-        choices |= {"target": (EXPLANATION, ITEM_PROFILE)}
+        choices |= {"target": (EXPLANATION, ITEM_PROFILE), "trains": (ADAPTERS, SOFT_PROMPT)}
         for name, values in choices.items():
             if getattr(self, name) not in values:
                 words = ", ".join(str(word) for word in values)
@@ -107,11 +111,20 @@ class Recipe:
         for name in ("contrast", "align", "profile_dropout", "profile_epochs", "start_from"):
             if getattr(self, name) and self.model not in HEARING:
                 raise DataError(f"{name} is for models {' and '.join(HEARING)}, found {self.model!r}; leave it out")
-        if self.profile_epochs and self.start_from:
-            raise DataError("expected profile_epochs or start_from, found both; leave one of them out")
+        self._refuse_stages()
         for section, known in _sections(self.model).items():
             for name in getattr(self, section):
                 _check_name(name, known, f"recipe section {section}")
+
+    def _refuse_stages(self) -> None:
+        """Refuses stages that do not go together."""
+        if self.profile_epochs and self.start_from:
+            raise DataError("expected profile_epochs or start_from, found both; leave one of them out")
+        if self.trains == SOFT_PROMPT and not (self.config.get("soft_prompt") and (self.profile_epochs or self.start_from)):
+            raise DataError(
+                "trains: soft_prompt goes with config soft_prompt: true and with profile_epochs or start_from, found one of "
+                "them missing; add it"
+            )
 
     def prompt_settings(self) -> dict[str, Any]:
         """Arguments of `XRecProcessor` that shape the prompt."""

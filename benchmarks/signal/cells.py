@@ -27,6 +27,9 @@ LEVERS: Mapping[str, Mapping[str, Any]] = {
     "learned-scale": {"config": {"injection_scale": "learned"}},
     "scale-8": {"config": {"injection_scale": 8.0}},
     "layer-maps": {"config": {"layer_maps": True}},
+    "soft-prompt-too": {"config": {"soft_prompt": True}},
+    "dropout-half": {"config": {"adapter_dropout": 0.5}},
+    "weight-decay": {"trainer": {"weight_decay": 1.0}},
     "markers-4": {"markers_per_side": 4},
     "experts-1": {"config": {"num_experts": 1}},
     "experts-32": {"config": {"num_experts": 32}},
@@ -37,6 +40,7 @@ LEVERS: Mapping[str, Mapping[str, Any]] = {
     "align": {"align": 0.3},
     "profile-dropout": {"profile_dropout": 0.5},
     "profiles-first": {"profile_epochs": 1},
+    "profiles-kept": {"profile_epochs": 1, "trains": "soft_prompt", "config": {"soft_prompt": True}},
     "encoder-dim-128": {"encode": ("--dim", "128")},
     "encoder-bpr": {"encode": ("--objective", "bpr")},
 }

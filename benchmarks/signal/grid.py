@@ -23,7 +23,7 @@ from cells import CONDITIONS, GRAPH, INJECTIONS, LEVERS, PLAIN, Cell, grid, trai
 from figures import task_figures, text_figures
 from measuring import machine, report
 from plotting import plot
-from scoring import TEST, VALIDATION, scores, texts
+from scoring import TEST, VALIDATION, kept_scores, scores, texts
 from side_by_side import side_by_side
 from worlds import PROFILE, TASKS, Sizes, World, prepare_graph, prepare_world
 
@@ -79,12 +79,17 @@ def run(options: Options) -> dict[str, Any]:
     backbones = dict(zip(worlds, side_by_side(prepare_backbone, given, workers, "backbones"), strict=True))
     split = TEST if options.test else VALIDATION
     jobs = [(name, cell) for cell in cells for name in worlds]
-    given_cells = [(cell, worlds[name], backbones[name], options.size, split) for name, cell in jobs]
-    tables = dict(zip(jobs, side_by_side(_scored, given_cells, options.workers, "cells", options.seconds), strict=True))
+    missing = [(name, cell) for name, cell in jobs if not kept_scores(_run(cell, worlds[name], options.size), split).is_file()]
+    given_cells = [(cell, worlds[name], backbones[name], options.size, split) for name, cell in missing]
+    side_by_side(_scored, given_cells, options.workers, "cells", options.seconds)
+    tables = {}
+    for name, cell in jobs:
+        kept = kept_scores(_run(cell, worlds[name], options.size), split)
+        tables[name, cell] = pl.read_parquet(kept) if kept.is_file() else None
     figures: dict[str, Any] = {}
     for name, world in worlds.items():
         scored = {cell: table for (of, cell), table in tables.items() if of == name and table is not None}
-        figures[name] = {task: {"cells": task_figures(task, scored)} for task in options.tasks}
+        figures[name] = {task: {"cells": task_figures(task, scored)} for task in options.tasks}  # of what was scored in time
         for task in options.tasks if options.texts else ():
             if task != PROFILE:
                 figures[name][task]["texts"] = _texts(task, list(scored), world, options)
@@ -98,21 +103,21 @@ def run(options: Options) -> dict[str, Any]:
     }
 
 
-def _runs(world: World, size: str) -> Path:
-    return world.root / f"runs-{size}"
+def _run(cell: Cell, world: World, size: str) -> Path:
+    return world.root / f"runs-{size}" / cell.name
 
 
-def _scored(cell: Cell, world: World, backbone: Path, size: str, split: str) -> pl.DataFrame:
-    runs = _runs(world, size)
+def _scored(cell: Cell, world: World, backbone: Path, size: str, split: str) -> None:
+    runs = _run(cell, world, size).parent
     runs.mkdir(exist_ok=True)
-    return scores(cell, world, trained(cell, world, backbone, runs), split)
+    scores(cell, world, trained(cell, world, backbone, runs), split)
 
 
 def _texts(task: str, cells: Sequence[Cell], world: World, options: Options) -> dict[str, Any]:
     """Text figures of the first seed's cells of a task; the graph's first, since the floors are made of its texts."""
     chosen = [cell for cell in cells if cell.task == task and cell.seed == min(one.seed for one in cells)]
     chosen.sort(key=lambda cell: cell.condition != GRAPH)
-    given = [(cell, world, _runs(world, options.size) / cell.name) for cell in chosen]
+    given = [(cell, world, _run(cell, world, options.size)) for cell in chosen]
     tables = side_by_side(texts, given, options.workers, "texts")
     found = {cell.name: table for cell, table in zip(chosen, tables, strict=True)}
     folder = DatasetFolder(world.task(task))

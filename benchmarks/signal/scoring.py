@@ -16,6 +16,11 @@ BATCH = 128
 VALIDATION, TEST = "validation", "test"
 
 
+def kept_scores(run: Path, split: str) -> Path:
+    """Where the scores of a run are kept."""
+    return run.with_name(f"{run.name}.{split}.parquet")
+
+
 def scores(cell: Cell, world: World, run: Path, split: str) -> pl.DataFrame:
     """Log-probabilities of the references of a split under a cell's model, in bits; kept beside the run.
 
@@ -23,7 +28,7 @@ def scores(cell: Cell, world: World, run: Path, split: str) -> pl.DataFrame:
         `user_id`, `item_id`, `part`, `tokens`, `own` and, with embeddings of another row of the same part, `other_pair`,
         `other_user`, `other_item`.
     """
-    kept = run.with_name(f"{run.name}.{split}.parquet")
+    kept = kept_scores(run, split)
     if not kept.is_file():
         _score(_rows(cell, world, split), Explainer(run)).write_parquet(kept)
     return pl.read_parquet(kept)

@@ -83,13 +83,14 @@ def test_learned_scales_are_trained_and_saved_with_the_adapters(tiny_xrec, tmp_p
     torch.testing.assert_close(logits(AutoModelForCausalLM.from_pretrained(tmp_path / "model")), logits(model))
 
 
-def test_layer_maps_are_trained_and_saved_with_the_adapters(tiny_xrec, tmp_path):
-    model = beside_its_base(tiny_xrec(layer_maps=True), tmp_path)
+def test_layer_maps_and_soft_prompts_are_trained_and_saved_with_the_adapters(tiny_xrec, tmp_path):
+    model = beside_its_base(tiny_xrec(layer_maps=True, soft_prompt=True), tmp_path)
     with torch.no_grad():
         model.item_adapter.place_weight.normal_()
+        model.user_adapter.prompt_weight.normal_()
     model.save_pretrained(tmp_path / "model")
     saved = load_file(tmp_path / "model" / "model.safetensors")
-    assert len(saved) == 2 * 5
+    assert len(saved) == 2 * 6
     assert set(saved) == {name for name, p in model.named_parameters() if p.requires_grad}
     torch.testing.assert_close(logits(AutoModelForCausalLM.from_pretrained(tmp_path / "model")), logits(model))
 

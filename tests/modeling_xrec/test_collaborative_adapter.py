@@ -30,6 +30,32 @@ def test_every_place_has_a_map_of_its_own():
         MixtureOfExpertsAdapter(6, 10).at_places(x)
 
 
+def test_a_soft_prompt_is_the_same_for_everyone_and_starts_at_nothing():
+    torch.manual_seed(0)
+    prompted = MixtureOfExpertsAdapter(6, 10, markers=2, soft_prompt=True).eval()
+    torch.manual_seed(0)
+    plain = MixtureOfExpertsAdapter(6, 10, markers=2).eval()
+    x, prompt = torch.randn(4, 6), torch.randn(20)
+    assert torch.equal(prompted(x), plain(x))
+    with torch.no_grad():
+        prompted.prompt_weight.copy_(prompt)
+    torch.testing.assert_close(prompted(x) - plain(x), (6**0.5 * prompt).view(2, 10).expand(4, 2, 10))
+
+
+def test_a_soft_prompt_moves_as_fast_as_the_map_of_an_embedding_that_all_share():
+    shared = torch.full((4, 6), 6**-0.5)
+    moves = []
+    for soft_prompt, x in ((False, shared), (True, torch.zeros(4, 6))):
+        torch.manual_seed(0)
+        adapter = MixtureOfExpertsAdapter(6, 10, num_experts=1, dropout=0.0, soft_prompt=soft_prompt).eval()
+        trained = adapter.prompt_weight if soft_prompt else adapter.expert_weight
+        before = adapter(x).detach()
+        adapter(x).sum().backward()
+        torch.optim.Adam([trained], lr=0.01).step()
+        moves.append((adapter(x) - before).detach())
+    torch.testing.assert_close(moves[0], moves[1])
+
+
 def test_parameter_count_of_the_paper():
     one = sum(p.numel() for p in MixtureOfExpertsAdapter(64, 4096, num_experts=8).parameters())
     assert 2 * one == 4_197_376

@@ -108,7 +108,7 @@ def test_in_float32_too(mode, tiny_xrec):
         {"markers_per_side": 2},
         {"injection_scale": "learned"},
         {"injection_scale": 0.5},
-        {"layer_maps": True},
+        {"layer_maps": True, "soft_prompt": True},
         {"user_token_id": 500, "item_token_id": 501},
     ],
 )

@@ -69,6 +69,16 @@ def test_explanations_go_on_from_the_profiles_adapters(start, tmp_path):
     assert item_weight(start("kept", start_from=str(trained), learning_rate=0.0)).equal(item_weight(trained))
 
 
+def test_a_soft_prompt_is_trained_alone_on_what_the_profiles_taught(start, tmp_path):
+    settings = {"profile_epochs": 3, "num_train_epochs": 0.1, "trains": "soft_prompt", "soft_prompt": True}
+    start("run", **settings)
+    stage, found = (load_file(tmp_path / name / "model.safetensors") for name in ("run-profiles", "run"))
+    prompts = {f"{side}_adapter.prompt_weight" for side in ("user", "item")}
+    assert set(found) - set(stage) == prompts
+    assert all(found[name].equal(stage[name]) for name in stage)
+    assert all(found[name].abs().sum() > 0 for name in prompts)
+
+
 def test_a_first_stage_is_taken_up_and_another_one_refused(start, tmp_path):
     settings = {"profile_epochs": 1, "num_train_epochs": 0.1}
     start("run", **settings)
@@ -97,7 +107,10 @@ def test_adapters_of_another_shape_are_refused(start, tmp_path):
         start("two", start_from=str(one), num_experts=2)
 
 
-def test_a_start_and_a_first_stage_exclude_each_other(recipe_of):
+def test_stages_that_do_not_go_together_are_refused(recipe_of):
+    for settings in ({"soft_prompt": True}, {"profile_epochs": 1}):
+        with pytest.raises(DataError, match="found one of them missing"):
+            recipe_of(trains="soft_prompt", **settings)
     with pytest.raises(DataError, match="found both"):
         recipe_of(start_from="run", profile_epochs=1)
     with pytest.raises(DataError, match="profile_epochs is for models"):
