@@ -159,7 +159,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     figures = run(Options(given.folder, data, **{name: getattr(given, name) for name in names}))
     report(figures, given.out)
     if given.plot:
-        plot(figures["datasets"], given.plot)
+        plot(figures["datasets"], given.plot, given.levers)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 """A picture of the grid: bits that the graph gives over each other condition, by task and dataset."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cells import CONDITIONS, GRAPH
+from cells import CONDITIONS, GRAPH, PLAIN
 from worlds import TASKS
 
 NAMES = {
@@ -16,12 +16,13 @@ NAMES = {
 COLOURS = {"permuted": "#3b6ea8", "random-fixed": "#c8763a", "soft-prompt": "#5d8f5a"}
 
 
-def plot(worlds: Mapping[str, Any], out: Path) -> None:
+def plot(worlds: Mapping[str, Any], out: Path, levers: Sequence[str] = (PLAIN,)) -> None:
     """Writes the picture.
 
     Args:
         worlds: figures by dataset, then by task and cell, as `grid.py` prints them.
         out: PNG file.
+        levers: of each task the last of these that it has is shown.
     """
     from matplotlib.figure import Figure
 
@@ -31,7 +32,7 @@ def plot(worlds: Mapping[str, Any], out: Path) -> None:
     for axis, (world, tasks) in zip(axes, worlds.items(), strict=True):
         for place, other in enumerate(others):
             found = [
-                (number, tasks[task]["cells"].get(f"{task}.graph.qkv.plain", {}).get("over", {}).get(other))
+                (number, _shown(tasks[task]["cells"], task, levers).get("over", {}).get(other))
                 for number, task in enumerate(TASKS)
                 if task in tasks
             ]
@@ -55,3 +56,8 @@ def plot(worlds: Mapping[str, Any], out: Path) -> None:
         axes[0].legend(handles, labels, fontsize=8)
     picture.suptitle("What the graph gives (likelihood of the reference, held-out rows)")
     picture.savefig(out, dpi=150)
+
+
+def _shown(cells: Mapping[str, Any], task: str, levers: Sequence[str]) -> Mapping[str, Any]:
+    found = [cells[name] for lever in levers if (name := f"{task}.{GRAPH}.qkv.{lever}") in cells]
+    return found[-1] if found else {}
