@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from cells import Cell
+from cells import SOFT, Cell
 from worlds import World
 
 from xrec_dataset_builder.schema import EXPLANATIONS, DatasetFolder, read_table
@@ -46,11 +46,9 @@ def texts(cell: Cell, world: World, run: Path) -> pl.DataFrame:
         users, items = rows["user_id"].to_list(), rows["item_id"].to_list()
         signal = ReferenceLikelihood(explainer, rows).signal()
         swapped = Signal(signal.user[_others(rows)], signal.item)
-        rows = rows.with_columns(
-            pl.Series("prediction", explainer.pairs(users, items)),
-            pl.Series("other_user", explainer.pairs(users, items, signal=swapped)),
-        )
-        rows.write_parquet(kept)
+        own = explainer.pairs(users, items)
+        other = own if cell.condition == SOFT else explainer.pairs(users, items, signal=swapped)  # SOFT: all users are alike
+        rows.with_columns(pl.Series("prediction", own), pl.Series("other_user", other)).write_parquet(kept)
     return pl.read_parquet(kept)
 
 
