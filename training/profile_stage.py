@@ -6,6 +6,7 @@ items whose explanations are validated or tested no profile is told.
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,7 @@ def profile_rows(catalogue: Catalogue, explanations: Mapping[str, pl.DataFrame],
         pl.Series("user_id", users.tolist()), "item_id", nothing.alias("title"), nothing.alias("user_profile"),
         pl.col("item_profile").alias("explanation"),
     ).with_columns(item_profile=nothing).sample(fraction=1, shuffle=True, seed=seed)  # fmt: skip
-    validated = min(MOST_VALIDATED, int(VALIDATED_SHARE * rows.height))
+    validated = min(MOST_VALIDATED, math.ceil(VALIDATED_SHARE * rows.height), rows.height - 1)
     return {"train": rows[validated:], "validation": rows[:validated]}
 
 

@@ -69,8 +69,9 @@ def test_a_backbone_that_does_not_know_the_markers_is_prompted_without(start, tm
     assert "A title. serves tea" in processor.tokenizer.decode(ids)
 
 
-def test_lora_is_trained_beside_the_adapters_and_loads_with_the_run(start, tiny_run, tiny_data):
-    run = start(**LORA, learning_rate=0.05)
+@pytest.mark.parametrize("more", [{}, {"layer_maps": True, "soft_prompt": True}])
+def test_lora_is_trained_beside_the_adapters_and_loads_with_the_run(start, tiny_run, tiny_data, more):
+    run = start(**LORA, **more, learning_rate=0.05)
     backbone = load_file(tiny_run.with_name("model-backbone") / "model.safetensors")
     saved = load_file(run / "model.safetensors")
     assert all(torch.equal(saved[f"language_model.{name}"], value) for name, value in backbone.items())
