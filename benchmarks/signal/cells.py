@@ -18,6 +18,7 @@ INJECTIONS = ("qkv", "attention", "input")
 PLAIN = "plain"
 LEARNING_RATE = 6e-3
 EPOCHS = {PROFILE: 3, FULL: 4, BARE: 4, HISTORY: 4}
+"""Of every cell, by task; both chosen on validation rows."""
 LORA = {"r": 8, "lora_alpha": 16, "target_modules": ["q_proj", "k_proj", "v_proj", "o_proj"]}
 LEVERS: Mapping[str, Mapping[str, Any]] = {
     PLAIN: {},
