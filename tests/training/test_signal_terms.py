@@ -158,8 +158,8 @@ def test_a_run_hears_the_terms_in_training_alone(tiny_data, tiny_graph, tmp_path
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"contrast": -1}, "contrast to be a weight"),
-        ({"align": float("nan")}, "align to be a weight"),
+        ({"contrast": -1}, "contrast to be a number"),
+        ({"align": float("nan")}, "align to be a number"),
         ({"profile_dropout": 1.5}, "profile_dropout from 0 to 1"),
         ({"model": "nrt", "align": 1.0}, "align is for models xrec and soft-prompt, found 'nrt'"),
         ({"model": "peter", "profile_dropout": 0.5}, "profile_dropout is for models xrec"),
