@@ -182,7 +182,7 @@ def _write_graph_tables(world: World, folder: Path, kept: pl.Expr | None = None)
 def _profiles(world: World, parts: pl.DataFrame, sizes: Sizes) -> pl.DataFrame:
     """Item profiles in the place of explanations, all beside one and the same user, so that only the item tells anything.
 
-    What is tested was no part of a prompt that the backbone learned from, so its items have no training explanation.
+    What is tested stands in no training prompt: its items have no training explanation.
     """
     items = read_table(DatasetFolder(world.base).items, ITEMS).filter(pl.col("item_profile").str.len_chars() > 0)
     seen = set(parts.filter(pl.col("part").is_in(["train", "validation"]))["item_id"])
