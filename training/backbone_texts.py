@@ -2,8 +2,7 @@
 
 Part of it is the fine-tuning's own prompts and explanations, in which the markers say nothing. In another part keywords of the
 explanation stand in a marker's place, in random order, so that the backbone learns to write about what it finds there, as
-one pre-trained on large text can. In a third the explanation itself may stand there, which teaches a small backbone to look
-back at all: copying is the first use of a prompt that a language model learns.
+one pre-trained on large text can. In a third the explanation itself may stand there, the easiest thing to find in a prompt.
 """
 
 import functools

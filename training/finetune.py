@@ -30,13 +30,12 @@ from .model_table import MODELS, find
 from .partial_run import PARTIAL, PartialRun
 from .prepare_xrec import backbone_name
 from .prepared import Inputs, Prepared
-from .profile_stage import is_done, profile_rows, stage_recipe, written
+from .profile_stage import RUN_FILE, is_done, profile_rows, stage_recipe, written
 from .recipe import ITEM_PROFILE, Recipe
 from .signal_terms import SignalTerms
 from .tables import Catalogue, read_explanations
 from .trainer import XRecTrainer
 
-RUN_FILE = "training.json"
 DEFAULTS = {
     "report_to": "none", "dataloader_pin_memory": False, "logging_steps": 0.01, "save_strategy": "steps", "save_steps": 500,
     "save_total_limit": 2, "logging_nan_inf_filter": False, "restore_callback_states_from_checkpoint": True,
@@ -72,12 +71,16 @@ def train(
     partial = PartialRun(out)
     catalogue = Catalogue.read(data)
     explanations = _texts(data, catalogue, recipe)
-    place = backbone_place or out.with_name(f"{out.name}-backbone")
-    if recipe.profile_epochs:
-        recipe = _after_profiles(data, graph, out, recipe, resume, place)
-    arguments = training_arguments(recipe, partial.folder, not explanations["validation"].is_empty())
     if explanations["train"].is_empty():
         raise DataError(f"{data}: expected training explanations, found none; build with other splits, or a smaller hold_out")
+    place = backbone_place or out.with_name(f"{out.name}-backbone")
+    if recipe.profile_epochs:
+        first = stage_recipe(recipe, backbone_name(recipe, explanations["train"], place))
+        profiles = out.with_name(f"{out.name}-profiles")
+        if not is_done(profiles, first):
+            train(data, graph, profiles, first, resume, place)
+        recipe = dataclasses.replace(recipe, start_from=str(profiles), profile_epochs=0.0)
+    arguments = training_arguments(recipe, partial.folder, not explanations["validation"].is_empty())
     lightgcn = _signal(graph, catalogue, recipe)
     identity = _identity(recipe, catalogue, explanations, graph) | {"processes": arguments.world_size}
     checkpoint = partial.begin(identity, resume, arguments.should_save)
@@ -106,16 +109,6 @@ def _texts(data: Path, catalogue: Catalogue, recipe: Recipe) -> dict[str, pl.Dat
         rows = profile_rows(catalogue, rows)
         rows["train"] = without_held_out(rows["train"], recipe.hold_out)
     return {split: rows[split] for split in ("train", "validation")}
-
-
-def _after_profiles(data: Path, graph: Path | None, out: Path, recipe: Recipe, resume: bool, place: Path) -> Recipe:
-    """The recipe of the second stage, after a first one beside the output."""
-    rows = _texts(data, Catalogue.read(data), recipe)
-    first = stage_recipe(recipe, backbone_name(recipe, rows["train"], place))
-    profiles = out.with_name(f"{out.name}-profiles")
-    if not is_done(profiles, first):
-        train(data, graph, profiles, first, resume, place)
-    return dataclasses.replace(recipe, start_from=str(profiles), profile_epochs=0.0)
 
 
 def training_arguments(recipe: Recipe, folder: Path, validates: bool = True) -> TrainingArguments:

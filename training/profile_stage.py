@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 import torch
 from safetensors import safe_open
+from transformers.utils import SAFE_WEIGHTS_NAME
 
 from modeling_xrec.checkpoint_xrec import is_adapter_key
 from modeling_xrec.modeling_xrec import XRecForCausalLM
@@ -24,7 +25,7 @@ from .recipe import ADAPTERS, ITEM_PROFILE, SOFT_PROMPT, Recipe
 from .tables import Catalogue
 
 PROMPT = "About:{user_marker}{item_marker}\nWho would enjoy it:"
-MODEL_FILE, RUN_FILE = "model.safetensors", "training.json"
+RUN_FILE = "training.json"
 MOST_VALIDATED = 500
 VALIDATED_SHARE = 0.05
 
@@ -46,7 +47,7 @@ def profile_rows(catalogue: Catalogue, explanations: Mapping[str, pl.DataFrame],
     kept_out = {item for split in ("validation", "test") for item in explanations[split]["item_id"]}
     items = catalogue.items.filter((pl.col("item_profile").str.len_chars() > 0) & ~pl.col("item_id").is_in(list(kept_out)))
     if items.is_empty() or explanations["train"].is_empty():
-        raise DataError("expected profiles of items that are not tested, found none; leave profile_epochs out")
+        raise DataError("expected profiles of items that are not tested, found none; leave profile_epochs and target out")
     generator = np.random.default_rng(seed)
     users = generator.choice(np.array(sorted(set(explanations["train"]["user_id"])), dtype=object), items.height)
     nothing = pl.lit("")
@@ -104,9 +105,11 @@ def load_adapters(model: XRecForCausalLM, run: Path) -> None:
     Raises:
         DataError: no run there, or one whose adapters have other shapes.
     """
-    file = run / MODEL_FILE
+    file = run / SAFE_WEIGHTS_NAME
     if not file.is_file():
-        raise DataError(f"start_from: expected a run folder with {MODEL_FILE}, found none in {run}; give one of `xrec train`")
+        raise DataError(
+            f"start_from: expected a run folder with {SAFE_WEIGHTS_NAME}, found none in {run}; give one of `xrec train`"
+        )
     with safe_open(file, framework="pt") as stored:
         found = {name: stored.get_tensor(name) for name in stored.keys() if is_adapter_key(name)}  # noqa: SIM118
     later = ("prompt_weight", "place_weight")

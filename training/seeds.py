@@ -10,8 +10,9 @@ from typing import Any
 from xrec_dataset_builder.errors import DataError
 from xrec_dataset_builder.schema import write_json
 
-from .finetune import RUN_FILE, train
+from .finetune import train
 from .loss_curve import losses
+from .profile_stage import RUN_FILE
 from .recipe import Recipe
 
 SEEDS_FILE = "seeds.json"

@@ -49,7 +49,7 @@ class BackboneSize:
         batch_size: texts a step.
         learning_rate: peak of the cosine schedule.
         keyword_share: share of the texts with keywords in a marker's place.
-        copy_share: share of those with the whole answer there.
+        copy_share: share of the texts with the whole answer there instead.
         most_keywords: of one text.
         initializer_range: standard deviation of the starting weights.
         seed: of weights, texts and order.

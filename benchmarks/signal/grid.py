@@ -78,18 +78,14 @@ def run(options: Options) -> dict[str, Any]:
     workers = 1 if all(backbone_folder(*one[:2]).is_dir() for one in given) else options.workers
     backbones = dict(zip(worlds, side_by_side(prepare_backbone, given, workers, "backbones"), strict=True))
     split = TEST if options.test else VALIDATION
-    jobs = [(name, cell) for cell in cells for name in worlds]
-    missing = [(name, cell) for name, cell in jobs if not kept_scores(_run(cell, worlds[name], options.size), split).is_file()]
-    given_cells = [(cell, worlds[name], backbones[name], options.size, split) for name, cell in missing]
-    side_by_side(_scored, given_cells, options.workers, "cells", options.seconds)
-    tables = {}
-    for name, cell in jobs:
-        kept = kept_scores(_run(cell, worlds[name], options.size), split)
-        tables[name, cell] = pl.read_parquet(kept) if kept.is_file() else None
+    jobs = [(cell, world, backbones[name], options.size, split) for cell in cells for name, world in worlds.items()]
+    missing = [job for job in jobs if not kept_scores(_run(job[0], job[1], options.size), split).is_file()]
+    side_by_side(_scored, missing, options.workers, "cells", options.seconds)
     figures: dict[str, Any] = {}
     for name, world in worlds.items():
-        scored = {cell: table for (of, cell), table in tables.items() if of == name and table is not None}
-        figures[name] = {task: {"cells": task_figures(task, scored)} for task in options.tasks}  # of what was scored in time
+        kept = {cell: kept_scores(_run(cell, world, options.size), split) for cell in cells}
+        scored = {cell: pl.read_parquet(file) for cell, file in kept.items() if file.is_file()}  # what was done in time
+        figures[name] = {task: {"cells": task_figures(task, scored)} for task in options.tasks}
         for task in options.tasks if options.texts else ():
             if task != PROFILE:
                 figures[name][task]["texts"] = _texts(task, list(scored), world, options)

@@ -43,3 +43,17 @@ def test_keywords_of_the_answer_stand_in_a_markers_place(processor, explanations
         assert set(added) <= set(rare)
         assert len(added) == min(most, len(rare))
     assert abs(replaced / len(texts) - share) < 0.15
+
+
+def test_the_whole_answer_stands_in_a_markers_place_and_every_drawing_is_another(processor, explanations):
+    texts = BackboneTexts(processor, explanations, 0.0, 0, copy_share=1.0, drawings=2)
+    assert len(texts) == 2 * len(explanations)
+    markers = (processor.user_token_id, processor.item_token_id)
+    places = []
+    for index, example in enumerate(texts):
+        row = explanations.row(index % len(explanations))
+        plain, answer = processor.example(*row)["input_ids"], processor.answer_ids(row[-1])[:-1]
+        told = [plain[: plain.index(m)] + answer + plain[plain.index(m) + 1 :] for m in markers]
+        places.append(told.index(example["input_ids"]))
+    assert places[: len(explanations)] != places[len(explanations) :]
+    assert set(places) == {0, 1}

@@ -38,7 +38,7 @@ def test_profiles_are_those_of_items_that_are_not_tested(catalogue):
     for text in ("title", "user_profile", "item_profile"):
         assert (told[text] == "").all()
     assert len(rows["validation"]) == math.ceil(0.05 * len(told))
-    with pytest.raises(DataError, match="leave profile_epochs out"):
+    with pytest.raises(DataError, match="leave profile_epochs and target out"):
         profile_rows(catalogue, given | {"train": explained()})
 
 
