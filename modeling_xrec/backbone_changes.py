@@ -20,6 +20,12 @@ class Fingerprint(NamedTuple):
     values: torch.Tensor
 
 
+def norm_names(language_model: PreTrainedModel) -> set[str]:
+    """Names of the weights of a backbone's norms: `LayerNorm`, `RMSNorm` and the vendors' own classes, by their names."""
+    norms = [(path, module) for path, module in language_model.named_modules() if type(module).__name__.endswith("Norm")]
+    return {f"{path}.{name}" for path, module in norms for name, _ in module.named_parameters(recurse=False)}
+
+
 def fingerprints(language_model: PreTrainedModel) -> dict[str, Fingerprint]:
     """Shape and evenly spread values of every parameter; quantised, offloaded and sharded ones are left out."""
     return {
@@ -87,4 +93,4 @@ def restore_added_rows(language_model: PreTrainedModel, rows: dict[str, torch.Te
             getattr(language_model, ADDED_ROWS[key])().weight[old:] = value
 
 
-__all__ = ["ADDED_ROWS", "added_rows", "changed_parameters", "fingerprints", "restore_added_rows"]
+__all__ = ["ADDED_ROWS", "added_rows", "changed_parameters", "fingerprints", "norm_names", "restore_added_rows"]

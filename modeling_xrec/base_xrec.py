@@ -9,7 +9,7 @@ from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedModel
 from transformers.utils.hub import resolve_revision
 
 from .backbone_changes import fingerprints
-from .checkpoint_xrec import is_adapter_key, load_checkpoint, names_not_saved, save_checkpoint
+from .checkpoint_xrec import load_checkpoint, names_not_saved, save_checkpoint, trained_keys
 from .collaborative_adapter import MixtureOfExpertsAdapter
 from .configuration_xrec import XRecConfig
 from .layer_injection import install_injection
@@ -66,7 +66,7 @@ class XRecPreTrainedModel(PreTrainedModel):
         places = self.injection_plan.layers * self.injection_plan.parts if config.layer_maps else 0
         adapter = (
             config.collaborative_dim, hidden_size, config.num_experts, config.adapter_dropout, config.markers_per_side, places,
-            config.soft_prompt,
+            config.soft_prompt, config.top_k_experts,
         )  # fmt: skip
         self.user_adapter = MixtureOfExpertsAdapter(*adapter)
         self.item_adapter = MixtureOfExpertsAdapter(*adapter)
@@ -84,9 +84,10 @@ class XRecPreTrainedModel(PreTrainedModel):
         self._keys_to_ignore_on_save = names_not_saved(self)
 
     def freeze(self) -> None:
-        """Leaves only XRec's own weights trainable: the backbone and the graph's tables keep their values."""
+        """Leaves only `trained_keys` trainable: the graph's tables and the rest of the backbone keep their values."""
+        trained = trained_keys(self)
         for name, parameter in self.named_parameters():
-            parameter.requires_grad_(is_adapter_key(name))
+            parameter.requires_grad_(name in trained)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -149,14 +150,14 @@ class XRecPreTrainedModel(PreTrainedModel):
             ValueError: a side given twice or not at all, another number than there are prompts, an id without a row, a wrong
                 width, NaN or infinity.
         """
-        user, item = self._embeddings(user_ids, item_ids, user_embeds, item_embeds, rows)
+        user, item = self.collaborative_embeddings(user_ids, item_ids, user_embeds, item_embeds, rows)
         return torch.cat([self.user_adapter(user), self.item_adapter(item)], dim=1)
 
-    def _embeddings(
+    def collaborative_embeddings(
         self, user_ids: Any = None, item_ids: Any = None, user_embeds: Any = None, item_embeds: Any = None,
         rows: int | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
-        """Collaborative embeddings of both sides, `(batch, collaborative_dim)`; arguments as in `collaborative_vectors`."""
+        """What the adapters hear of user and item, `(batch, collaborative_dim)`; arguments as in `collaborative_vectors`."""
         user = pick_embeddings("user", user_ids, user_embeds, self.lightgcn.user_embeddings, rows)
         return user, pick_embeddings("item", item_ids, item_embeds, self.lightgcn.item_embeddings, rows)
 
@@ -164,7 +165,7 @@ class XRecPreTrainedModel(PreTrainedModel):
         """What each layer's part adds of its own at this call's markers, `(batch, layers, parts, markers, H)`, or None."""
         if not self.config.layer_maps:
             return None
-        user, item = self._embeddings(**signal)
+        user, item = self.collaborative_embeddings(**signal)
         maps = torch.cat([self.user_adapter.at_places(user), self.item_adapter.at_places(item)], dim=2)
         maps = maps.unflatten(1, (self.injection_plan.layers, self.injection_plan.parts)).to(here.device, dtype)
         return maps * here[:, None, None, :, None]

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedConfi
 from transformers.utils import GENERATION_CONFIG_NAME
 from transformers.utils.hub import resolve_revision
 
-from .backbone_changes import ADDED_ROWS, added_rows, changed_parameters, restore_added_rows
+from .backbone_changes import ADDED_ROWS, added_rows, changed_parameters, norm_names, restore_added_rows
 from .checkpoint_files import (
     TABLES_NAME,
     WEIGHTS_NAME,
@@ -32,8 +32,18 @@ AUTO_MAP = {"AutoModel": "modeling_xrec.XRecModel", "AutoModelForCausalLM": "mod
 
 
 def is_adapter_key(name: str) -> bool:
-    """Whether a weight is XRec's own to train: these alone are trainable, and an adapter-sized file holds exactly these."""
+    """Whether a weight is one of XRec's own."""
     return name.startswith(ADAPTER_PREFIXES)
+
+
+def trained_keys(model: Any) -> set[str]:
+    """Weights that are XRec's to train: these alone are trainable, and an adapter-sized file holds exactly these.
+
+    They are XRec's own and, with `config.trained_norms`, the backbone's norms.
+    """
+    norms = norm_names(model.language_model) if model.config.trained_norms else set()
+    own = {name for name, _ in model.named_parameters() if is_adapter_key(name)}
+    return own | {BACKBONE_PREFIX + name for name in norms}
 
 
 def names_not_saved(model: Any) -> set[str]:
@@ -42,7 +52,7 @@ def names_not_saved(model: Any) -> set[str]:
     Asked at save time too, because quantisation adds keys after loading.
     """
     left_out = (TABLES_PREFIX,) if model.config.base_model_name_or_path is None else (TABLES_PREFIX, BACKBONE_PREFIX)
-    return {name for name in model.state_dict() if name.startswith(left_out)}
+    return {name for name in model.state_dict() if name.startswith(left_out)} - trained_keys(model)
 
 
 def save_checkpoint(
@@ -82,7 +92,8 @@ def save_checkpoint(
     push = {name: kwargs.pop(name) for name in ("repo_id", "commit_message", "create_pr") if push_to_hub and name in kwargs}
     timestamps = model._get_files_timestamps(folder) if push_to_hub and Path(folder).is_dir() else {}
     weights = dict(model.state_dict() if state_dict is None else state_dict)
-    adapter = {name: weights[name] for name in weights if is_adapter_key(name)}
+    trained = trained_keys(model)
+    adapter = {name: weights[name] for name in weights if name in trained}
     if model.config.base_model_name_or_path is not None:
         adapter |= _added_rows(model)
         state_dict = adapter
@@ -107,7 +118,9 @@ def save_checkpoint(
 
 
 def _added_rows(model: Any) -> dict[str, torch.Tensor]:
-    changed = changed_parameters(model.language_model, model.backbone_before)
+    trained = trained_keys(model)
+    found = changed_parameters(model.language_model, model.backbone_before)
+    changed = [name for name in found if BACKBONE_PREFIX + name not in trained]
     if changed:
         raise ValueError(
             f"the backbone has changed since it was loaded ({len(changed)} parameters, such as {changed[0]}), and an "
@@ -212,7 +225,7 @@ def load_full_checkpoint(
             f"{source.path} does not hold this model's weights: {names(wrong)}; save it again with save_pretrained, or, for "
             "an adapter-sized checkpoint, set base_model_name_or_path in its config.json."
         )
-    verify(source, source.tensors(WEIGHTS_NAME, is_adapter_key))
+    verify(source, source.tensors(WEIGHTS_NAME, trained_keys(model).__contains__))
     # Quantisation puts new linear layers in the place of those that were hooked.
     model.injection_plan = install_injection(model.language_model, config.injection)
     return model, info
@@ -237,7 +250,7 @@ def load_adapter_checkpoint(
         config.base_model_name_or_path, revision=config.base_model_revision, **base
     )
     model = model_class(config, language_model=language_model)
-    own = {name for name in model.state_dict() if is_adapter_key(name)}
+    own = trained_keys(model)
     wrong = {"missing": own - set(weights), "unexpected": set(weights) - own - set(ADDED_ROWS)}
     if any(wrong.values()):
         raise ValueError(
@@ -298,4 +311,4 @@ def load_tables(model: Any, source: CheckpointSource, num_users: int, num_items:
     model.config.layer_weights = known  # what was not known when the model was saved is not known now
 
 
-__all__ = ["is_adapter_key", "load_checkpoint", "names_not_saved", "save_checkpoint"]
+__all__ = ["is_adapter_key", "load_checkpoint", "names_not_saved", "save_checkpoint", "trained_keys"]

@@ -9,7 +9,10 @@ XRec (arXiv 2406.02377), section 3.2. With the collaborative embedding x of widt
 
 The gate is dense: every expert speaks, weighted by its gate.
 
-Beyond the paper an adapter may add a soft prompt s, which everyone hears, and a map of its own for every place in the layers
+Beyond the paper the gate may be sparse, so that experts can part the embeddings among them: all but the k largest logits are
+-infinity before the softmax (Shazeer et al., arXiv 1701.06538, equations 3 to 5, whose noisy gate the paper has without that).
+
+An adapter may also add a soft prompt s, which everyone hears, and a map of its own for every place in the layers
 (`places` of them):
 
     a(x)      = sqrt(E) s + sum_k g_k(x) expert_k(x)                                                (H,)
@@ -40,6 +43,7 @@ class MixtureOfExpertsAdapter(nn.Module):
         markers: vectors made from one embedding, one a marker token.
         places: places in the layers with a map of their own; 0 for none, as in the paper.
         soft_prompt: whether it adds one; not in the paper.
+        top_k: experts that speak for an embedding; None for all, as in the paper.
 
     Attributes:
         gate_weight: W_g, `(E, K)`, starts at zero, so that all experts start with the same gate.
@@ -52,10 +56,10 @@ class MixtureOfExpertsAdapter(nn.Module):
 
     def __init__(
         self, collaborative_dim: int, hidden_size: int, num_experts: int = 8, dropout: float = 0.2, markers: int = 1,
-        places: int = 0, soft_prompt: bool = False,
+        places: int = 0, soft_prompt: bool = False, top_k: int | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.hidden_size, self.markers, self.dropout = hidden_size, markers, dropout
+        self.hidden_size, self.markers, self.dropout, self.top_k = hidden_size, markers, dropout, top_k
         self.gate_weight = nn.Parameter(torch.empty(collaborative_dim, num_experts))
         self.noise_weight = nn.Parameter(torch.empty(collaborative_dim, num_experts))
         self.expert_bias = nn.Parameter(torch.empty(num_experts, collaborative_dim))
@@ -82,12 +86,16 @@ class MixtureOfExpertsAdapter(nn.Module):
             noise: eps, `(batch, K)`; drawn in training mode when None, unused in evaluation mode.
 
         Returns:
-            g, `(batch, K)`.
+            g, `(batch, K)`; where `top_k` is set, all but that many of a row are 0.
         """
+        embeddings = embeddings.to(self.gate_weight.dtype)
         logits = embeddings @ self.gate_weight
         if self.training:
             noise = torch.randn_like(logits) if noise is None else noise
             logits = logits + noise * (F.softplus(embeddings @ self.noise_weight) + NOISE_FLOOR)
+        if self.top_k is not None:
+            largest, experts = logits.topk(self.top_k, dim=-1)
+            logits = torch.full_like(logits, -torch.inf).scatter(-1, experts, largest)
         return logits.softmax(dim=-1)
 
     def forward(self, embeddings: torch.Tensor, gate_noise: torch.Tensor | None = None) -> torch.Tensor:
@@ -154,7 +162,8 @@ class MixtureOfExpertsAdapter(nn.Module):
     def extra_repr(self) -> str:
         """Widths, as in `Linear`'s repr."""
         experts, dim, _ = self.expert_weight.shape
-        return f"{dim} -> {self.markers} x {self.hidden_size}, experts={experts}, dropout={self.dropout}"
+        spoken = "" if self.top_k is None else f", top_k={self.top_k}"
+        return f"{dim} -> {self.markers} x {self.hidden_size}, experts={experts}{spoken}, dropout={self.dropout}"
 
 
 __all__ = ["MixtureOfExpertsAdapter"]

@@ -25,6 +25,8 @@ class XRecConfig(PreTrainedConfig):
         text_config: configuration of the backbone, any decoder of the Auto classes. Default: a Llama.
         collaborative_dim: width of a collaborative embedding (the paper's d). Default 64.
         num_experts: linear experts in each adapter (the paper's K). Default 8.
+        top_k_experts: experts that speak for an embedding, those with the largest gates, from 1 to `num_experts`; None for
+            all, as in the paper. Default None.
         adapter_dropout: dropout on the adapter's input, in training only, in [0, 1). Default 0.2.
         injection: where the adapted vector goes besides the marker's token embedding: `"qkv"` (the paper: the outputs of
             the q, k and v projections of every layer), `"attention"` (the attention's input of every layer), `"input"`
@@ -37,6 +39,8 @@ class XRecConfig(PreTrainedConfig):
             paper; layers x parts x d x H numbers a side and marker. Default False.
         soft_prompt: whether each marker also hears a trained vector that is the same for everyone, from 0. Beyond the paper:
             what all explanations share need not be learned through the embeddings. Default False.
+        trained_norms: whether the backbone's norms are trained and saved with the adapters. Beyond the paper, where all of
+            the backbone is frozen. Default False.
         user_token_id: token id of the user marker. Required unless `injection="none"`.
         item_token_id: token id of the item marker. Required unless `injection="none"`.
         markers_per_side: marker tokens for the user, and as many for the item, in every prompt; 0 only with
@@ -61,11 +65,13 @@ class XRecConfig(PreTrainedConfig):
     text_config: dict | PreTrainedConfig | None = None
     collaborative_dim: int = 64
     num_experts: int = 8
+    top_k_experts: int | None = None
     adapter_dropout: float | int = 0.2
     injection: Literal["qkv", "attention", "input", "none"] = "qkv"
     injection_scale: float | int | Literal["learned"] = 1.0
     layer_maps: bool = False
     soft_prompt: bool = False
+    trained_norms: bool = False
     user_token_id: int | None = None
     item_token_id: int | None = None
     markers_per_side: int = 1
@@ -103,6 +109,7 @@ class XRecConfig(PreTrainedConfig):
         limits = {
             "collaborative_dim": self.collaborative_dim >= 1,
             "num_experts": self.num_experts >= 1,
+            "top_k_experts": self.top_k_experts is None or 1 <= self.top_k_experts <= self.num_experts,
             "adapter_dropout": 0 <= self.adapter_dropout < 1,
             "injection_scale": self.injection_scale == "learned" or math.isfinite(self.injection_scale),
             "markers_per_side": self.markers_per_side >= 0,

@@ -153,7 +153,7 @@ def build_trainer(prepared: Prepared, arguments: TrainingArguments, recipe: Reci
             callbacks=callbacks,
             ids=ids,
             fresh_signal=fresh,
-            terms=SignalTerms(recipe.contrast, recipe.align),
+            terms=SignalTerms(recipe.contrast, recipe.align, recipe.balance),
         )
     for callback in prepared.callbacks:
         trainer.add_callback(callback)

@@ -21,10 +21,12 @@ def add_lora(model: XRecForCausalLM, settings: Mapping[str, Any]) -> Any:
         settings: fields of `peft.LoraConfig`; `modules_to_save` is ours.
 
     Raises:
-        DataError: PEFT is not installed, it does not take the settings, or the injection's strength is to be learned.
+        DataError: PEFT is not installed, it does not take the settings, or scales or norms are to be trained as well.
     """
     if model.injection_scale is not None:
         raise DataError("LoRA needs a fixed injection_scale, found 'learned', which PEFT would not save; leave it at 1.0")
+    if model.config.trained_norms:
+        raise DataError("LoRA and trained_norms, found both: PEFT keeps the norms as they were; leave one of them out")
     if "modules_to_save" in settings:
         raise DataError(f"lora.modules_to_save is always {', '.join(ADAPTERS)}; leave it out")
     try:

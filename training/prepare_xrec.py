@@ -132,6 +132,9 @@ def build_model(backbone: str, recipe: Recipe, processor: XRecProcessor, lightgc
     """An untrained XRec model around the backbone, with the graph's tables in place.
 
     A Hub backbone gives adapter-sized checkpoints; a local folder, which no one else has, is saved in full.
+
+    Raises:
+        DataError: norms that are to be trained are in half precision.
     """
     is_hub_id = not Path(backbone).exists()
     model = XRecForCausalLM.from_backbone(
@@ -145,6 +148,12 @@ def build_model(backbone: str, recipe: Recipe, processor: XRecProcessor, lightgc
         **({} if is_hub_id else {"base_model_name_or_path": None}),
         **recipe.config,
     )
+    coarse = {p.dtype for p in model.parameters() if p.requires_grad} - {torch.float32, torch.float64}
+    if coarse:
+        raise DataError(
+            f"trained_norms needs a backbone in float32, found {', '.join(map(str, coarse))}, which rounds a step of training "
+            "away; give backbone_dtype: float32"
+        )
     if processor.explain_token_id is not None:
         add_explain_row(model, processor.explain_token_id)
     model.set_tables(lightgcn)

@@ -17,7 +17,7 @@ import torch
 from safetensors import safe_open
 from transformers.utils import SAFE_WEIGHTS_NAME
 
-from modeling_xrec.checkpoint_xrec import is_adapter_key
+from modeling_xrec.checkpoint_xrec import trained_keys
 from modeling_xrec.modeling_xrec import XRecForCausalLM
 from xrec_dataset_builder.errors import DataError
 
@@ -110,10 +110,11 @@ def load_adapters(model: XRecForCausalLM, run: Path) -> None:
         raise DataError(
             f"start_from: expected a run folder with {SAFE_WEIGHTS_NAME}, found none in {run}; give one of `xrec train`"
         )
+    trained = trained_keys(model)
     with safe_open(file, framework="pt") as stored:
-        found = {name: stored.get_tensor(name) for name in stored.keys() if is_adapter_key(name)}  # noqa: SIM118
+        found = {name: stored.get_tensor(name) for name in stored.keys() if name in trained}  # noqa: SIM118
     later = ("prompt_weight", "place_weight")
-    own = {name: tensor for name, tensor in model.state_dict().items() if is_adapter_key(name)}
+    own = {name: tensor for name, tensor in model.state_dict().items() if name in trained}
     own = {name: tensor for name, tensor in own.items() if name in found or not name.endswith(later)}
     shapes = [{name: tuple(tensor.shape) for name, tensor in tensors.items()} for tensors in (own, found)]
     if shapes[0] != shapes[1]:

@@ -50,6 +50,7 @@ class Recipe:
             about them whether the graph's structure matters.
         contrast: weight of the contrast with other rows' embeddings in training; see `SignalTerms`.
         align: weight of the adapted vectors' alignment with the answer's tokens; see `SignalTerms`.
+        balance: weight of the experts' balance; see `SignalTerms`.
         profile_dropout: share of the training prompts without profiles, drawn anew every epoch.
         early_stopping_patience: validations without a lower loss after which training ends, and the best is kept; None
             trains to the end and keeps the last.
@@ -79,6 +80,7 @@ class Recipe:
     hold_out: float = 0.0
     contrast: float = 0.0
     align: float = 0.0
+    balance: float = 0.0
     profile_dropout: float = 0.0
     early_stopping_patience: int | None = None
     target: str = EXPLANATION
@@ -105,10 +107,10 @@ class Recipe:
             raise DataError(
                 f"expected a profile_dropout from 0 to 1, found {self.profile_dropout}; give a share of the prompts"
             )
-        for name in ("contrast", "align", "profile_epochs"):
+        for name in ("contrast", "align", "balance", "profile_epochs"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
                 raise DataError(f"expected {name} to be a number from 0 up, found {getattr(self, name)}; give another")
-        for name in ("contrast", "align", "profile_dropout", "profile_epochs", "start_from"):
+        for name in ("contrast", "align", "balance", "profile_dropout", "profile_epochs", "start_from"):
             if getattr(self, name) and self.model not in HEARING:
                 raise DataError(f"{name} is for models {' and '.join(HEARING)}, found {self.model!r}; leave it out")
         self._refuse_stages()

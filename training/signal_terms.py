@@ -12,6 +12,12 @@ their means over the batch:
     mean over rows of 1 - cos(a_i, t_i)
 
 so that an adapter starts with what the answer speaks of, in the space that it writes into.
+
+Balance. With g(x) the gates of an embedding and I the sum of g(x) over the batch, one number an expert:
+
+    mean over sides of variance(I) / mean(I)^2
+
+which is nothing where all experts are used alike (Shazeer et al., arXiv 1701.06538, equations 6 and 7).
 """
 
 from collections.abc import Callable
@@ -32,13 +38,15 @@ class SignalTerms:
     Args:
         contrast: of the contrast; it costs a second pass.
         align: of the alignment.
+        balance: of the balance.
     """
 
     contrast: float = 0.0
     align: float = 0.0
+    balance: float = 0.0
 
     def __bool__(self) -> bool:
-        return bool(self.contrast or self.align)
+        return bool(self.contrast or self.align or self.balance)
 
     def add(
         self, loss: torch.Tensor, loss_of: Callable[[dict[str, Any]], torch.Tensor], model: Any, inputs: dict[str, Any],
@@ -60,6 +68,8 @@ class SignalTerms:
             loss = loss + self.contrast * share * contrast(loss / share, loss_of(exchanged(inputs)) / share, inputs["labels"])
         if self.align and len(inputs["labels"]) > 1:
             loss = loss + self.align * share * alignment(model, inputs)
+        if self.balance and len(inputs["labels"]) > 1:
+            loss = loss + self.balance * share * balance(model, inputs)
         return loss
 
 
@@ -82,9 +92,20 @@ def alignment(model: Any, inputs: dict[str, Any]) -> torch.Tensor:
     with torch.no_grad():
         embeds = model.get_input_embeddings()(labels.clamp(min=0)).float() * answered.unsqueeze(-1)
         targets = centred(embeds.sum(dim=1) / answered.sum(dim=1, keepdim=True).clamp(min=1))
-    signal = {name: value for name, value in inputs.items() if name.rpartition("_")[0] in SIDES}
-    vectors = model.collaborative_vectors(**signal).float().unflatten(1, (len(SIDES), -1)).mean(dim=2)
+    vectors = model.collaborative_vectors(**_signal(inputs)).float().unflatten(1, (len(SIDES), -1)).mean(dim=2)
     return 1 - F.cosine_similarity(centred(vectors), targets.unsqueeze(1), dim=-1).mean()
+
+
+def balance(model: Any, inputs: dict[str, Any]) -> torch.Tensor:
+    """Mean over sides of the squared coefficient of variation of the experts' use; arguments as in `SignalTerms.add`."""
+    embeddings = model.collaborative_embeddings(**_signal(inputs))
+    sides = zip((model.user_adapter, model.item_adapter), embeddings, strict=True)
+    used = [adapter.gates(rows).sum(dim=0) for adapter, rows in sides]
+    return torch.stack([uses.var(correction=0) / uses.mean() ** 2 for uses in used]).mean()
+
+
+def _signal(inputs: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in inputs.items() if name.rpartition("_")[0] in SIDES}
 
 
 def centred(rows: torch.Tensor) -> torch.Tensor:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import torch
 from cells import SOFT, Cell
 from worlds import World
 
@@ -12,7 +13,7 @@ from xrec_evaluation.explain import Explainer
 from xrec_evaluation.likelihood import ReferenceLikelihood, Signal
 
 SWAP_SEED = 0
-BATCH = 128
+BATCH = 64
 VALIDATION, TEST = "validation", "test"
 
 
@@ -69,7 +70,10 @@ def _score(rows: pl.DataFrame, explainer: Explainer) -> pl.DataFrame:
         "other_user": Signal(own.user[others], own.item),
         "other_item": Signal(own.user, own.item[others]),
     }
-    tokens = {name: likelihood.tokens(signal) for name, signal in signals.items()}
+    tokens: dict[str, list[np.ndarray]] = {}
+    for name, signal in signals.items():
+        alike = (before for before in tokens if all(map(torch.equal, signal, signals[before])))  # one user, or a soft prompt
+        tokens[name] = tokens[before] if (before := next(alike, None)) else likelihood.tokens(signal)
     totals = {name: np.array([values.sum() for values in found]) / np.log(2) for name, found in tokens.items()}
     lengths = [len(values) for values in tokens["own"]]
     return rows.drop("reference").with_columns(pl.Series("tokens", lengths), **{n: pl.Series(n, v) for n, v in totals.items()})

@@ -136,8 +136,15 @@ def test_levers_joined_change_what_each_changes(benchmark_script, tmp_path):
     cells = benchmark_script("cells")
     recipe = cells.Cell("bare", "graph", "attention", 1, "layer-maps+scale-8+rate-triple+contrast").recipe(tmp_path)
     assert recipe.config == {"injection": "attention", "layer_maps": True, "injection_scale": 8.0}
-    assert (recipe.trainer["learning_rate"], recipe.trainer["seed"]) == (3 * cells.LEARNING_RATE, 1)
+    assert (recipe.trainer["learning_rate"], recipe.trainer["seed"]) == (3 * cells.Setting().learning_rate, 1)
     assert recipe.contrast == 0.3
+
+
+def test_a_setting_is_that_of_every_cell_and_levers_multiply_it(benchmark_script, tmp_path):
+    cells = benchmark_script("cells")
+    trainer = cells.Cell("bare", "graph", lever="rate-third+longer").recipe(tmp_path, cells.Setting(3e-3, 8, 0.5)).trainer
+    assert (trainer["learning_rate"], trainer["per_device_train_batch_size"]) == (pytest.approx(1e-3), 8)
+    assert trainer["num_train_epochs"] == 1.0
 
 
 @pytest.mark.parametrize(("workers", "seconds"), [(1, None), (2, None), (2, -1.0)])
@@ -254,12 +261,27 @@ def test_the_grid_runs_and_goes_on_where_it_stopped(benchmark_script, source, si
     def fail(*_):
         raise AssertionError("it was trained before")
 
-    monkeypatch.setattr(benchmark_script("cells"), "train", fail)
     monkeypatch.setattr(backbones, "Trainer", fail)
-    again = grid.run(options)
+    with monkeypatch.context() as patch:
+        patch.setattr(benchmark_script("cells"), "train", fail)
+        again = grid.run(options)
     assert again["datasets"] == first["datasets"]
     benchmark_script("plotting").plot(first["datasets"], tmp_path / "plot.png")
     assert (tmp_path / "plot.png").read_bytes()[:4] == b"\x89PNG"
     monkeypatch.setitem(backbones.SIZES, "15m", dataclasses.replace(small, seed=1))
     with pytest.raises(RuntimeError, match="other settings"):
         grid.run(options)
+
+    # A pre-trained backbone needs no other dataset, and keeps its cells apart.
+    setting = benchmark_script("cells").Setting(2e-3, 4, 1)
+    given = dataclasses.replace(
+        options, data={"small": source}, backbone=tmp_path / "grid" / "small" / "backbone-15m", setting=setting,
+        tasks=("profile",), texts=False,
+    )  # fmt: skip
+    found = grid.run(given)
+    cell = found["datasets"]["small"]["profile"]["cells"]["profile.graph.qkv.plain"]
+    assert cell["bits"] != first["datasets"]["small"]["profile"]["cells"]["profile.graph.qkv.plain"]["bits"]
+    assert cell["over_others_embeddings"]["other_user"]["all"]["value"] == 0  # all profiles stand beside one user
+    assert json.loads((tmp_path / "grid" / "small" / "runs-backbone-15m" / "setting.json").read_text())["passes"] == 1
+    with pytest.raises(RuntimeError, match="was trained with"):
+        grid.run(dataclasses.replace(given, setting=benchmark_script("cells").Setting()))

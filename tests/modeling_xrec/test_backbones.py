@@ -95,6 +95,17 @@ def test_every_learned_scale_gets_a_gradient(family, xrec_over):
         assert (model.injection_scale.grad != 0).all()
 
 
+def test_trained_norms_are_every_norm_and_move_nothing_else(family, xrec_over):
+    model = xrec_over(family, trained_norms=True)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    model(PROMPT, labels=PROMPT, **IDS).loss.backward()
+    torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1.0).step()
+    moved = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    named = {name for name in before if "norm" in name or ".ln_" in name}
+    assert len(named) >= 2 * 2 + 1
+    assert {name for name in moved if name.startswith("language_model.")} == named
+
+
 def test_layer_maps_start_as_the_papers_model_and_reach_every_layer(deep_case, xrec_over):
     family, mode = deep_case
     model, mapped = xrec_over(family, injection=mode), xrec_over(family, injection=mode, layer_maps=True)

@@ -95,6 +95,39 @@ def test_layer_maps_and_soft_prompts_are_trained_and_saved_with_the_adapters(tin
     torch.testing.assert_close(logits(AutoModelForCausalLM.from_pretrained(tmp_path / "model")), logits(model))
 
 
+def test_trained_norms_are_saved_with_the_adapters_and_nothing_else_of_the_backbone(tiny_xrec, tmp_path):
+    model = beside_its_base(tiny_xrec(trained_norms=True), tmp_path)
+    norms = {name: p for name, p in model.language_model.named_parameters() if "norm" in name}
+    assert len(norms) == 2 * 2 + 1
+    with torch.no_grad():
+        for parameter in norms.values():
+            parameter.add_(torch.randn_like(parameter))
+    model.save_pretrained(tmp_path / "model")
+    saved = load_file(tmp_path / "model" / "model.safetensors")
+    assert len(saved) == 2 * 4 + len(norms)
+    assert set(saved) == {name for name, p in model.named_parameters() if p.requires_grad}
+    again = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    torch.testing.assert_close(logits(again), logits(model))
+    again.save_pretrained(tmp_path / "again")
+    assert load_file(tmp_path / "again" / "model.safetensors").keys() == saved.keys()
+    with torch.no_grad():
+        again.language_model.lm_head.weight.add_(1.0)
+    with pytest.raises(ValueError, match=r"has changed since it was loaded \(\d parameters"):
+        again.save_pretrained(tmp_path / "changed")
+
+
+def test_damaged_norms_of_either_checkpoint_are_refused(tiny_xrec, tmp_path):
+    for kind in ("adapter", "full"):
+        model = tiny_xrec(trained_norms=True)
+        (beside_its_base(model, tmp_path) if kind == "adapter" else model).save_pretrained(tmp_path / kind)
+        file = tmp_path / kind / "model.safetensors"
+        saved = load_file(file)
+        saved["language_model.model.norm.weight"][0] += 1
+        save_file(saved, file, {"format": "pt"})
+        with pytest.raises(ValueError, match=r"model\.norm\.weight in .* is not what checksums\.json says"):
+            XRecForCausalLM.from_pretrained(tmp_path / kind)
+
+
 def test_both_adapters_of_a_7b_backbone_are_a_file_of_17_megabytes(tmp_path):
     sizes = {"hidden_size": 4096, "num_attention_heads": 32, "num_hidden_layers": 1, "vocab_size": 8, "intermediate_size": 8}
     with torch.device("meta"):

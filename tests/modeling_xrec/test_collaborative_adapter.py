@@ -19,6 +19,32 @@ def test_equals_the_formula():
     torch.testing.assert_close(adapter(x), plain_adapter(adapter, x).view(4, 2, 10))
 
 
+@pytest.mark.parametrize("top_k", [1, 2, 3])
+def test_only_the_experts_with_the_largest_gates_speak(top_k):
+    adapter = MixtureOfExpertsAdapter(6, 10, num_experts=3, top_k=top_k).eval()
+    for parameter in adapter.parameters():
+        torch.nn.init.normal_(parameter)
+    x = torch.randn(5, 6)
+    for row, gates, adapted in zip(x, adapter.gates(x), adapter(x), strict=True):
+        dense = (row @ adapter.gate_weight).softmax(-1)
+        kept = sorted(range(3), key=lambda expert: -dense[expert])[:top_k]
+        experts = [(row - adapter.expert_bias[k]) @ adapter.expert_weight[k] for k in kept]
+        total = sum(dense[k] for k in kept)
+        assert sorted(gates.nonzero().flatten().tolist()) == sorted(kept)
+        torch.testing.assert_close(gates[kept], dense[kept] / total)
+        torch.testing.assert_close(adapted[0], sum(dense[k] / total * one for k, one in zip(kept, experts, strict=True)))
+
+
+def test_every_expert_learns_under_noise_although_few_speak():
+    torch.manual_seed(0)
+    adapter = MixtureOfExpertsAdapter(6, 10, num_experts=4, top_k=1, dropout=0.0).train()
+    gates = adapter.gates(torch.randn(64, 6))  # before any training all logits are equal: the noise chooses
+    assert ((gates > 0).sum(dim=1) == 1).all()
+    assert (gates.sum(dim=0) > 0).all()
+    adapter(torch.randn(64, 6)).square().sum().backward()
+    assert (adapter.expert_weight.grad.abs().sum(dim=(1, 2)) > 0).all()
+
+
 def test_every_place_has_a_map_of_its_own():
     adapter = MixtureOfExpertsAdapter(6, 10, markers=2, places=3).eval()
     x, weight = torch.randn(4, 6), torch.randn(6, 3, 2, 10)

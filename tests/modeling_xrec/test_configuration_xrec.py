@@ -11,6 +11,8 @@ from modeling_xrec import XRecConfig
         {"collaborative_dim": 0}, {"num_experts": -1}, {"adapter_dropout": 1.0}, {"injection": "everywhere"},
         {"num_users": -1}, {"markers_per_side": 0}, {"collaborative_dim": "64"}, {"injection_scale": float("inf")},
         {"layer_maps": True, "injection": "input"},
+        {"top_k_experts": 0},
+        {"top_k_experts": 9},
         {"user_token_id": 5, "item_token_id": 5},
     ],
 )  # fmt: skip

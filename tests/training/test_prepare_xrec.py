@@ -93,6 +93,16 @@ def test_lora_is_trained_beside_the_adapters_and_loads_with_the_run(start, tiny_
     assert torch.allclose(logits(again, processor, tiny_data), found, atol=1e-5)
 
 
+def test_norms_are_trained_beside_the_adapters_and_nothing_else_of_the_backbone(start, tiny_run):
+    run = start(trained_norms=True, learning_rate=0.05)
+    backbone = load_file(tiny_run.with_name("model-backbone") / "model.safetensors")
+    saved = load_file(run / "model.safetensors")
+    kept = {name for name, value in backbone.items() if torch.equal(saved[f"language_model.{name}"], value)}
+    assert {name for name in backbone if "norm" in name} == set(backbone) - kept
+    again = XRecForCausalLM.from_pretrained(run)
+    assert torch.equal(again.state_dict()["language_model.model.norm.weight"], saved["language_model.model.norm.weight"])
+
+
 def test_a_model_with_a_loaded_peft_adapter_is_not_saved_in_part(start, tmp_path):
     model = XRecForCausalLM.from_pretrained(start(**LORA))
     with pytest.raises(ValueError, match="holds a PEFT adapter, which would be saved alone; load it with peft_adapter=None"):
@@ -103,6 +113,11 @@ def test_a_model_with_a_loaded_peft_adapter_is_not_saved_in_part(start, tmp_path
     ("settings", "message"),
     [
         (LORA | {"injection_scale": "learned"}, "LoRA needs a fixed injection_scale, found 'learned'"),
+        (LORA | {"trained_norms": True}, "LoRA and trained_norms, found both"),
+        (
+            {"trained_norms": True, "backbone_dtype": "bfloat16"},
+            "needs a backbone in float32, found torch.bfloat16, .*float32$",
+        ),
         (LORA | {"lora.modules_to_save": ["lm_head"]}, "lora.modules_to_save is always user_adapter, item_adapter"),
         (
             LORA | {"lora.target_modules": ["no_such"]},

@@ -1,4 +1,4 @@
-"""Contrast, alignment and dropped profiles: each equals its plain definition, and a run with them trains and resumes alike."""
+"""Contrast, alignment, balance and dropped profiles: each is its plain definition, and a run has them in training alone."""
 
 import math
 
@@ -14,7 +14,7 @@ from xrec_dataset_builder.errors import DataError
 from xrec_training.examples import ExplanationDataset
 from xrec_training.finetune import train
 from xrec_training.recipe import Recipe
-from xrec_training.signal_terms import SignalTerms, alignment, contrast, exchanged
+from xrec_training.signal_terms import SignalTerms, alignment, balance, contrast, exchanged
 
 
 @pytest.fixture
@@ -68,6 +68,20 @@ def test_alignment_is_its_definition(model, batch):
     assert alignment(model, batch).item() == pytest.approx(1 - torch.stack(cosines).mean().item(), rel=1e-5)
 
 
+def test_balance_is_its_definition_and_nothing_where_experts_are_used_alike(model, batch):
+    assert balance(model, batch).item() == pytest.approx(0, abs=1e-12)  # untrained gates are all alike
+    squared = []
+    for adapter, rows in (
+        (model.user_adapter, model.lightgcn.user_embeddings[batch["user_ids"]]),
+        (model.item_adapter, model.lightgcn.item_embeddings[batch["item_ids"]]),
+    ):
+        torch.nn.init.normal_(adapter.gate_weight)
+        used = np.sum([(row @ adapter.gate_weight).softmax(-1).tolist() for row in rows], axis=0)
+        squared.append((np.std(used) / np.mean(used)) ** 2)
+    assert balance(model, batch).item() == pytest.approx(np.mean(squared), rel=1e-5)
+    assert balance(model, batch).item() > 0.01
+
+
 def test_the_terms_reach_the_adapters_alone(model, batch):
     for parameter in model.parameters():
         parameter.requires_grad_(False)
@@ -79,22 +93,25 @@ def test_the_terms_reach_the_adapters_alone(model, batch):
 
 
 @pytest.mark.parametrize("share", [1.0, 0.25])
-def test_the_loss_of_a_step_has_both_terms(model, batch, share):
+def test_the_loss_of_a_step_has_all_terms(model, batch, share):
+    torch.nn.init.normal_(model.item_adapter.gate_weight)
+
     def mean_loss(inputs):
         return model(**inputs).loss
 
     with torch.no_grad():
         own, other = mean_loss(batch), mean_loss(exchanged(batch))
-        terms = SignalTerms(contrast=0.5, align=2.0)
+        terms = SignalTerms(contrast=0.5, align=2.0, balance=3.0)
         found = terms.add(share * own, lambda inputs: share * mean_loss(inputs), model, batch, share)
         expected = own + 0.5 * contrast(own, other, batch["labels"]) + 2.0 * alignment(model, batch)
+        expected += 3.0 * balance(model, batch)
     assert found.item() == pytest.approx(share * expected.item(), rel=1e-5)
 
 
 def test_a_single_row_has_nobody_to_be_exchanged_with(model, batch):
     one = {name: value[:1] for name, value in batch.items()}
     loss = torch.tensor(3.0)
-    assert SignalTerms(1.0, 1.0).add(loss, pytest.fail, model, one) == loss
+    assert SignalTerms(1.0, 1.0, 1.0).add(loss, pytest.fail, model, one) == loss
 
 
 @pytest.fixture
@@ -142,7 +159,8 @@ def test_a_run_hears_the_terms_in_training_alone(tiny_data, tiny_graph, tmp_path
     monkeypatch.setattr(ExplanationDataset, "set_epoch", lambda self, epoch, old=ExplanationDataset.set_epoch: (
         epochs.append(epoch), old(self, epoch)
     ))  # fmt: skip
-    settings = {"contrast": 0.5, "align": 0.5, "profile_dropout": 0.5, "eval_strategy": "epoch", "max_steps": 2}
+    settings = {"contrast": 0.5, "align": 0.5, "balance": 0.5, "top_k_experts": 2, "profile_dropout": 0.5}
+    settings |= {"eval_strategy": "epoch", "max_steps": 2}
     settings |= {"gradient_accumulation_steps": 2, "per_device_train_batch_size": 8}
     run = train(
         tiny_data, tiny_graph, tmp_path / "run", recipe_of(**settings), backbone_place=tiny_graph.parent / "model-backbone"
@@ -160,6 +178,7 @@ def test_a_run_hears_the_terms_in_training_alone(tiny_data, tiny_graph, tmp_path
     [
         ({"contrast": -1}, "contrast to be a number"),
         ({"align": float("nan")}, "align to be a number"),
+        ({"balance": -0.1}, "balance to be a number"),
         ({"profile_dropout": 1.5}, "profile_dropout from 0 to 1"),
         ({"model": "nrt", "align": 1.0}, "align is for models xrec and soft-prompt, found 'nrt'"),
         ({"model": "peter", "profile_dropout": 0.5}, "profile_dropout is for models xrec"),
