@@ -150,7 +150,9 @@ class XRecPreTrainedModel(PreTrainedModel):
             ValueError: a side given twice or not at all, another number than there are prompts, an id without a row, a wrong
                 width, NaN or infinity.
         """
-        user, item = self.collaborative_embeddings(user_ids, item_ids, user_embeds, item_embeds, rows)
+        return self._adapted(*self.collaborative_embeddings(user_ids, item_ids, user_embeds, item_embeds, rows))
+
+    def _adapted(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
         return torch.cat([self.user_adapter(user), self.item_adapter(item)], dim=1)
 
     def collaborative_embeddings(
@@ -161,11 +163,12 @@ class XRecPreTrainedModel(PreTrainedModel):
         user = pick_embeddings("user", user_ids, user_embeds, self.lightgcn.user_embeddings, rows)
         return user, pick_embeddings("item", item_ids, item_embeds, self.lightgcn.item_embeddings, rows)
 
-    def _layer_maps(self, here: torch.Tensor, dtype: torch.dtype, **signal: Any) -> torch.Tensor | None:
+    def _layer_maps(
+        self, user: torch.Tensor, item: torch.Tensor, here: torch.Tensor, dtype: torch.dtype
+    ) -> torch.Tensor | None:
         """What each layer's part adds of its own at this call's markers, `(batch, layers, parts, markers, H)`, or None."""
         if not self.config.layer_maps:
             return None
-        user, item = self.collaborative_embeddings(**signal)
         maps = torch.cat([self.user_adapter.at_places(user), self.item_adapter.at_places(item)], dim=2)
         maps = maps.unflatten(1, (self.injection_plan.layers, self.injection_plan.parts)).to(here.device, dtype)
         return maps * here[:, None, None, :, None]
@@ -196,10 +199,11 @@ class XRecPreTrainedModel(PreTrainedModel):
         columns = marker_columns - chunk_start
         here = (columns >= 0) & (columns < input_ids.shape[1])
         columns = columns.clamp(0, input_ids.shape[1] - 1)
-        vectors = self.collaborative_vectors(**signal, rows=len(input_ids)).to(embeds.device, embeds.dtype)
+        heard = self.collaborative_embeddings(**signal, rows=len(input_ids))
+        vectors = self._adapted(*heard).to(embeds.device, embeds.dtype)
         vectors = torch.where(here.unsqueeze(-1), vectors, torch.zeros_like(vectors))
         inputs = {"inputs_embeds": replace_at(embeds, columns, vectors, here)}
-        maps = self._layer_maps(here, vectors.dtype, **signal)
+        maps = self._layer_maps(*heard, here, vectors.dtype)
         if isinstance(self.config.injection_scale, float | int) and self.config.injection_scale != 1:
             vectors = vectors * self.config.injection_scale
             maps = None if maps is None else maps * self.config.injection_scale

@@ -11,6 +11,7 @@ from typing import Any
 
 import polars as pl
 import torch
+import torch.distributed as dist
 from huggingface_hub.errors import HTTPError
 from transformers import EarlyStoppingCallback, TrainingArguments, set_seed
 
@@ -79,6 +80,7 @@ def train(
         profiles = out.with_name(f"{out.name}-profiles")
         if not is_done(profiles, first):
             train(data, graph, profiles, first, resume, place)
+            _wait()  # for the main process, which writes what all of them read now
         recipe = dataclasses.replace(recipe, start_from=str(profiles), profile_epochs=0.0)
     arguments = training_arguments(recipe, partial.folder, not explanations["validation"].is_empty())
     lightgcn = _signal(graph, catalogue, recipe)
@@ -99,6 +101,11 @@ def train(
     finally:
         partial.give_up()
     return out
+
+
+def _wait() -> None:
+    if dist.is_available() and dist.is_initialized():
+        dist.barrier()
 
 
 def _texts(data: Path, catalogue: Catalogue, recipe: Recipe) -> dict[str, pl.DataFrame]:

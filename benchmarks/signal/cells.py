@@ -47,6 +47,8 @@ LEVERS: Mapping[str, Mapping[str, Any]] = {
     "encoder-bpr": {"encode": ("--objective", "bpr")},
 }
 """What each lever changes; `plain` is the paper's model. `a+b` is two at once."""
+IN_LAYERS = {"layer_maps", "injection_scale"}
+"""What a lever changes in the layers; `injection: input` has nothing there."""
 LAST = " {user_marker}{item_marker}\nWhy:"
 
 
@@ -139,13 +141,18 @@ def grid(
     tasks: tuple[str, ...], conditions: tuple[str, ...], injections: tuple[str, ...], seeds: tuple[int, ...],
     levers: tuple[str, ...],
 ) -> Iterator[Cell]:  # fmt: skip
-    """The cells of a part of the grid, the most telling first: everything but `full` with the paper's injection alone."""
+    """The cells of a part of the grid, the most telling first.
+
+    Everything but `full` has the paper's injection alone; a lever in the layers has no cell where nothing is injected there.
+    """
     for seed in seeds:
         for lever in levers:
             for injection in injections:
                 for task in tasks:
-                    if injection == INJECTIONS[0] or task == FULL:
-                        yield from (Cell(task, condition, injection, seed, lever) for condition in conditions)
+                    cells = [Cell(task, condition, injection, seed, lever) for condition in conditions]
+                    silent = injection == "input" and IN_LAYERS & set(cells[0].changes().get("config", ()))
+                    if (injection == INJECTIONS[0] or task == FULL) and not silent:
+                        yield from cells
 
 
 def trained(cell: Cell, world: World, backbone: Path, runs: Path, setting: Setting) -> Path:

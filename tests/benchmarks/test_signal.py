@@ -132,6 +132,13 @@ def test_the_grid_is_full_for_the_full_prompt_alone(benchmark_script):
     assert {cell.injection for cell in found if cell.task == "bare"} == {"qkv"}
 
 
+def test_levers_in_the_layers_have_no_cell_where_nothing_is_injected_there(benchmark_script):
+    cells = benchmark_script("cells")
+    found = list(cells.grid(("full",), ("graph",), cells.INJECTIONS, (0,), ("layer-maps", "plain", "learned-scale+contrast")))
+    assert {(cell.lever, cell.injection) for cell in found if cell.injection == "input"} == {("plain", "input")}
+    assert len(found) == 3 + 2 + 2
+
+
 def test_levers_joined_change_what_each_changes(benchmark_script, tmp_path):
     cells = benchmark_script("cells")
     recipe = cells.Cell("bare", "graph", "attention", 1, "layer-maps+scale-8+rate-triple+contrast").recipe(tmp_path)

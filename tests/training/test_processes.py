@@ -64,3 +64,29 @@ def test_two_processes_train_as_one(engine, one_process, tiny_run, tiny_data, ti
         assert torch.allclose(value, expected_weights[name], atol=1e-5), name
     XRecForCausalLM.from_pretrained(tmp_path / "run")
     assert not (tmp_path / "run.partial").exists()
+
+
+@pytest.mark.slow
+def test_two_processes_train_both_stages_as_one(tiny_run, tiny_data, tiny_graph, tmp_path, monkeypatch):
+    from xrec_training.recipe import read_recipe
+
+    stages = {"profile_epochs": 1, "max_steps": 2, "eval_steps": 2, "save_steps": 2}
+    torchrun(job_of(tmp_path, tiny_run, tiny_data, tiny_graph, stages))
+    monkeypatch.setattr(torch, "randn_like", torch.zeros_like)
+    recipe = read_recipe("demo", settings(tiny_run) | stages | {"per_device_train_batch_size": 16})
+    one = train(tiny_data, tiny_graph, tmp_path / "one", recipe)
+    for run, expected in (("run-profiles", one.with_name("one-profiles")), ("run", one)):
+        weights, expected_weights = result(tmp_path / run)[0], result(expected)[0]
+        assert weights.keys() == expected_weights.keys()
+        for name, value in weights.items():
+            assert torch.allclose(value, expected_weights[name], atol=1e-5), (run, name)
+
+
+@pytest.mark.slow
+def test_two_processes_train_with_every_term(tiny_run, tiny_data, tiny_graph, tmp_path):
+    """Every process exchanges rows among its own, so the terms are not those of one process: here they end, and are finite."""
+    terms = {"contrast": 0.5, "align": 0.5, "balance": 0.5, "max_steps": 2, "eval_steps": 2, "save_steps": 2}
+    torchrun(job_of(tmp_path, tiny_run, tiny_data, tiny_graph, terms))
+    weights, log = result(tmp_path / "run")
+    assert all(value.isfinite().all() for value in weights.values())
+    assert len([row for row in log if "loss" in row]) == 2
