@@ -111,21 +111,25 @@ def training(files: ModelFiles, facts: ModelFacts) -> list[str]:
         return ["The files do not say how it was trained: `training.json` is not among them."]
     recipe, config = files.recipe, files.config
     settings, trainer = recipe.get("config") or {}, recipe.get("trainer") or {}
+    beyond = [words for name, words in _BEYOND.items() if config.get(name)]
     rows = [
         ("Model", recipe["model"]),
         ("Signal", _signal(recipe["signal"])),
         ("Injection", f"{config['injection']}, scale {config['injection_scale']}"),
-        ("Adapters", f"{config['num_experts']} experts, dropout {settings.get('adapter_dropout', config['adapter_dropout'])}"),
+        ("Adapters", f"{_experts(config)}, dropout {settings.get('adapter_dropout', config['adapter_dropout'])}"),
+        *(("Beyond the paper", ", ".join(beyond)) for _ in beyond[:1]),
         ("Backbone", _backbone(files)),
         ("Collaborative embeddings", f"{config['collaborative_dim']} numbers each"),
         *(("Loaded in", recipe["quantization"]) for _ in [0] if recipe.get("quantization")),
         ("Held out", _hold_out(recipe["hold_out"])),
         ("Seed", trainer.get("seed", 42)),  # transformers' own where none is given
         *((label, trainer[name]) for name, label in _TRAINER.items() if name in trainer),
+        *((label, recipe[name]) for name, label in _TERMS.items() if recipe.get(name)),
         *(("LoRA", ", ".join(f"{key} {value}" for key, value in recipe["lora"].items())) for _ in [0] if recipe.get("lora")),
     ]
     lines = table(["", ""], [[label, plain(str(value))] for label, value in rows])
-    lines += ["", "The backbone's own weights stay as they are."]
+    but = ", but for its norms" if config.get("trained_norms") else ""
+    lines += ["", f"The backbone's own weights stay as they are{but}."]
     if "training.json" in facts.files:
         lines.append("[`training.json`](training.json) has the whole recipe and log.")
     return lines
@@ -139,6 +143,23 @@ _TRAINER = {
     "gradient_accumulation_steps": "Gradient accumulation",
     "lr_scheduler_type": "Schedule",
 }
+_TERMS = {
+    "start_from": "Adapters start from",
+    "contrast": "Contrast",
+    "align": "Alignment",
+    "balance": "Balance of the experts",
+    "profile_dropout": "Prompts without profiles",
+}
+_BEYOND = {
+    "soft_prompt": "a soft prompt that everyone hears",
+    "layer_maps": "a map for each part of each layer",
+    "trained_norms": "the backbone's norms are trained",
+}
+
+
+def _experts(config: Mapping[str, Any]) -> str:
+    experts, spoken = f"{config['num_experts']} experts", config.get("top_k_experts")
+    return f"{spoken} of {experts} for an embedding" if spoken else experts
 
 
 def _signal(signal: str) -> str:

@@ -129,7 +129,8 @@ def what(files: ModelFiles) -> str:
             "attention": "into the attention's input of every layer",
             "input": "into the input",
         }[config["injection"]]
-        how = f"{heard} go through mixture-of-experts adapters {place} of a frozen language model"
+        kept = "frozen (but for its norms)" if config.get("trained_norms") else "frozen"
+        how = f"{heard} go through mixture-of-experts adapters {place} of a {kept} language model"
     return (
         f"Given a user and an item, this model writes in a sentence or two why the item would suit the user: {how}. "
         f"It knows {config['num_users']:,} users and {config['num_items']:,} items by id, takes a user it has never seen by a "

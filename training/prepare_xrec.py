@@ -149,7 +149,7 @@ def build_model(backbone: str, recipe: Recipe, processor: XRecProcessor, lightgc
         **recipe.config,
     )
     coarse = {p.dtype for p in model.parameters() if p.requires_grad} - {torch.float32, torch.float64}
-    if coarse:
+    if model.config.trained_norms and coarse:
         raise DataError(
             f"trained_norms needs a backbone in float32, found {', '.join(map(str, coarse))}, which rounds a step of training "
             "away; give backbone_dtype: float32"

@@ -66,6 +66,27 @@ def test_the_card_parses_and_says_what_the_files_say(published, facts_of, report
     assert str(published.parent) not in text
 
 
+def test_what_goes_beyond_the_paper_is_said(published, facts_of):
+    plain_card = model_card(published, facts_of(published))
+    assert "Beyond the paper" not in plain_card
+    assert "weights stay as they are.\n" in plain_card
+    for name, key, values in (
+        ("config.json", None, {"soft_prompt": True, "trained_norms": True, "num_experts": 8, "top_k_experts": 2}),
+        ("training.json", "recipe", {"balance": 0.1, "start_from": "run-profiles"}),
+    ):
+        about = json.loads((published / name).read_text())
+        (about[key] if key else about).update(values)
+        (published / name).write_text(json.dumps(about))
+    text = model_card(published, facts_of(published))
+    assert model_problems(head(text)) == []
+    rows = dict(re.findall(r"^\| ([^|]+) \| ([^|]+) \|$", section(text, "Training"), re.MULTILINE))
+    assert rows["Beyond the paper"] == "a soft prompt that everyone hears, the backbone's norms are trained"
+    assert rows["Adapters"].startswith("2 of 8 experts for an embedding, dropout")
+    assert (rows["Balance of the experts"], rows["Adapters start from"]) == ("0.1", "run-profiles")
+    assert "weights stay as they are, but for its norms." in text
+    assert "of a frozen (but for its norms) language model" in text
+
+
 def test_two_sentences_say_what_the_model_does(published, facts_of):
     text = model_card(published, facts_of(published))
     first = text.split("# model\n\n")[1].split("\n")[0]
