@@ -2,9 +2,10 @@
 
 A text's words are drawn from softmax(b + W x), with x the pair's embeddings, or its texts, or both. Bits a text over the
 words' own frequencies say what x is worth for the task, and bits of both over the texts alone what the graph adds to them. It
-takes minutes, so it can also compare encoders.
+takes minutes, so with `--levers` it also compares encoders, on validation rows.
 
     python benchmarks/signal/probe.py OUT --data yelp=FOLDER google=FOLDER
+    python benchmarks/signal/probe.py OUT --data yelp=FOLDER google=FOLDER --levers encoder-dim-128 encoder-bpr
 """
 
 import argparse
@@ -18,11 +19,12 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 import numpy as np
 import polars as pl
 import torch
+from cells import LEVERS, PLAIN
 from figures import difference
 from measuring import machine, report
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
-from worlds import PROFILE, PROMPTS, TASKS, Sizes, World, prepare_world
+from worlds import PROFILE, PROMPTS, TASKS, Sizes, World, prepare_graph, prepare_world
 
 from modeling_xrec.signals import apply_signal
 from xrec_dataset_builder.schema import EXPLANATIONS, DatasetFolder, read_table
@@ -98,7 +100,7 @@ class Words:
         return torch.from_numpy((features - self._mean) / self._scale).float()
 
 
-def bits_of(blocks: Sequence[Features], counts: Features) -> list[np.ndarray]:
+def bits_of(blocks: Sequence[Features], counts: Features, read: str = "test") -> list[np.ndarray]:
     """Bits of the test rows as one block of features after the other is added.
 
     Each block has a penalty of its own, chosen by the validation rows; one that does not help them stays out.
@@ -106,12 +108,13 @@ def bits_of(blocks: Sequence[Features], counts: Features) -> list[np.ndarray]:
     Args:
         blocks: features by split.
         counts: of words, by split.
+        read: the split whose rows are read.
 
     Returns:
         For each number of blocks, from one on, `(rows,)`.
     """
     found: list[np.ndarray] = []
-    best, bits, chosen = 0.0, np.zeros(len(counts["test"])), []
+    best, bits, chosen = 0.0, np.zeros(len(counts[read])), []
     for block in blocks:
         kept, penalty = [one for one, _ in chosen], None
         heard = {split: np.hstack([one[split] for one in [*kept, block]]) for split in SPLITS}
@@ -122,7 +125,7 @@ def bits_of(blocks: Sequence[Features], counts: Features) -> list[np.ndarray]:
             words.fit(np.concatenate([*fixed, np.full(block["train"].shape[1], candidate)]))
             value = words.bits(heard["validation"], counts["validation"]).mean()
             if value > best:
-                best, bits, penalty = value, words.bits(heard["test"], counts["test"]), candidate
+                best, bits, penalty = value, words.bits(heard[read], counts[read]), candidate
             elif penalty is not None or (worse := worse + 1) > PATIENCE:
                 break  # weaker ones only learn by heart
         if penalty is not None:
@@ -133,14 +136,11 @@ def bits_of(blocks: Sequence[Features], counts: Features) -> list[np.ndarray]:
 
 def task_bits(world: World, task: str) -> dict[str, Any]:
     """What embeddings, texts and both are worth in a task."""
-    tables = {split: read_table(DatasetFolder(world.task(task)).explanations(split), EXPLANATIONS) for split in SPLITS}
+    tables, counts = words_of(world, task)
     parts = pl.read_parquet(world.task(task) / "parts.parquet")
     test = tables["test"].join(parts, on=["user_id", "item_id"], maintain_order="left").select("user_id", "item_id", "part")
-    vectorizer = CountVectorizer(min_df=LEAST, token_pattern=r"(?u)\b\w+\b")
-    vectorizer.fit(tables["train"]["explanation"])
-    counts = {split: vectorizer.transform(table["explanation"]).toarray() for split, table in tables.items()}
     texts = texts_of(task, tables)
-    found: dict[str, Any] = {"words": len(vectorizer.vocabulary_), "rows": len(test)}
+    found: dict[str, Any] = {"words": counts["test"].shape[1], "rows": len(test)}
     nothing = test.with_columns(own=pl.lit(0.0))
     for condition, sides in embeddings_of(world, task, tables).items():
         for order in [sides, texts | sides] if texts else [sides]:
@@ -150,6 +150,40 @@ def task_bits(world: World, task: str) -> dict[str, Any]:
                 scored = test.with_columns(pl.Series("own", bits))
                 found[" + ".join(names)] = {"bits": difference(scored, nothing), "adds": difference(scored, before)}
                 before = scored
+    return found
+
+
+def words_of(world: World, task: str) -> tuple[dict[str, pl.DataFrame], Features]:
+    """A task's explanations by split, and how often each word stands in each `(rows, words)`."""
+    tables = {split: read_table(DatasetFolder(world.task(task)).explanations(split), EXPLANATIONS) for split in SPLITS}
+    vectorizer = CountVectorizer(min_df=LEAST, token_pattern=r"(?u)\b\w+\b")
+    vectorizer.fit(tables["train"]["explanation"])
+    return tables, {split: vectorizer.transform(table["explanation"]).toarray() for split, table in tables.items()}
+
+
+def encoder_bits(world: World, task: str, levers: Sequence[str]) -> dict[str, Any]:
+    """What the item's embedding by other encoders is worth on validation rows, alone and beside the texts of the prompt.
+
+    Args:
+        world: of a dataset, with the graphs of the levers.
+        task: one of `TASKS`.
+        levers: names among `LEVERS` that change the encoder.
+    """
+    tables, counts = words_of(world, task)
+    rows = tables["validation"].select("user_id", "item_id", part=pl.lit("validation"))
+    texts, catalogue = list(texts_of(task, tables).values()), Catalogue.read(world.task(task))
+    found: dict[str, Any] = {}
+    plain: dict[str, pl.DataFrame] = {}
+    for lever in (PLAIN, *levers):
+        graph = world.graph(task, LEVERS[lever].get("encode", ()))
+        items = read_graph(graph, catalogue).item_embeddings.detach().numpy()
+        item = {split: items[catalogue.rows(table)[1]] for split, table in tables.items()}
+        found[lever] = {}
+        for name, blocks in {"alone": [item], **({"beside texts": [*texts, item]} if texts else {})}.items():
+            scored = rows.with_columns(pl.Series("own", bits_of(blocks, counts, "validation")[-1]))
+            nothing = rows.with_columns(own=pl.lit(0.0))
+            found[lever][name] = {"bits": difference(scored, nothing)["all"]}
+            found[lever][name]["over_plain"] = difference(scored, plain.setdefault(name, scored))["all"]
     return found
 
 
@@ -216,10 +250,20 @@ def texts_of(task: str, tables: Mapping[str, pl.DataFrame]) -> dict[str, Feature
     return found
 
 
-def run(out: Path, data: Mapping[str, Path], tasks: Sequence[str] = TASKS, sizes: Sizes | None = None) -> dict[str, Any]:
-    """Bits of every dataset and task."""
-    worlds = {name: prepare_world(source, out / name, sizes or Sizes()) for name, source in data.items()}
-    datasets = {name: {task: task_bits(world, task) for task in tasks} for name, world in worlds.items()}
+def run(
+    out: Path, data: Mapping[str, Path], tasks: Sequence[str] = TASKS, levers: Sequence[str] = (), sizes: Sizes | None = None
+) -> dict[str, Any]:
+    """Bits of every dataset and task; where there are levers, those of their encoders alone."""
+    sizes = sizes or Sizes()
+    worlds = {name: prepare_world(source, out / name, sizes) for name, source in data.items()}
+    for world in worlds.values():
+        for task in tasks:
+            for lever in levers:
+                prepare_graph(world, task, sizes, LEVERS[lever]["encode"])
+    if levers:
+        datasets = {name: {task: encoder_bits(world, task, levers) for task in tasks} for name, world in worlds.items()}
+    else:
+        datasets = {name: {task: task_bits(world, task) for task in tasks} for name, world in worlds.items()}
     return {"machine": machine("cpu"), "datasets": datasets}
 
 
@@ -229,10 +273,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("folder", type=Path, help="of the worlds, as for grid.py")
     parser.add_argument("--data", nargs="+", required=True, metavar="NAME=FOLDER", help="datasets and where they lie")
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS)
+    encoders = [name for name, lever in LEVERS.items() if "encode" in lever]
+    parser.add_argument("--levers", nargs="+", choices=encoders, default=(), help="encoders to compare with the default")
     parser.add_argument("--out", type=Path, help="also write the JSON here")
     given = parser.parse_args(argv)
     data = {name: Path(folder) for name, _, folder in (entry.partition("=") for entry in given.data)}
-    report(run(given.folder, data, given.tasks), given.out)
+    report(run(given.folder, data, given.tasks, given.levers), given.out)
 
 
 if __name__ == "__main__":

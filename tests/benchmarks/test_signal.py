@@ -125,6 +125,28 @@ def test_users_known_by_history_are_folded_in(worlds, world):
     assert not cold & set(edges["user_id"])
 
 
+def test_the_probe_compares_encoders_on_validation_rows(benchmark_script, worlds, world, sizes, monkeypatch):
+    probe, cells = benchmark_script("probe"), benchmark_script("cells")
+    options = ("--dim", "8", "--epochs", "1")
+    monkeypatch.setitem(cells.LEVERS, "narrow", {"encode": options})
+    worlds.prepare_graph(world, "bare", sizes, options)
+    found = probe.encoder_bits(world, "bare", ["narrow"])
+    assert set(found) == {"plain", "narrow"}
+    assert set(found["plain"]) == {"alone", "beside texts"}
+    assert found["plain"]["alone"]["over_plain"]["value"] == 0
+    tables, counts = probe.words_of(world, "bare")
+    catalogue = probe.Catalogue.read(world.task("bare"))
+    items = probe.read_graph(world.graph("bare", options), catalogue).item_embeddings.detach().numpy()
+    assert items.shape[1] == 8
+    rows = {row["item_id"]: items[place] for place, row in enumerate(catalogue.items.to_dicts())}
+    features = {split: np.stack([rows[one] for one in table["item_id"]]) for split, table in tables.items()}
+    (bits,) = probe.bits_of([features], counts, "validation")
+    assert found["narrow"]["alone"]["bits"]["value"] == pytest.approx(bits.mean())
+    assert bits.any()
+    gain = found["narrow"]["alone"]["bits"]["value"] - found["plain"]["alone"]["bits"]["value"]
+    assert found["narrow"]["alone"]["over_plain"]["value"] == pytest.approx(gain)
+
+
 def test_the_grid_is_full_for_the_full_prompt_alone(benchmark_script):
     cells = benchmark_script("cells")
     found = list(cells.grid(("bare", "full"), cells.CONDITIONS, cells.INJECTIONS, (0, 1), ("plain",)))

@@ -36,6 +36,14 @@ def test_it_finds_the_bits_that_are_there(probe, drawn):
     assert np.corrcoef(found, true)[0, 1] > 0.98
 
 
+def test_it_reads_the_rows_that_it_is_told_to(probe, drawn):
+    features, counts, _ = drawn
+    (found,) = probe.bits_of([features], counts, "validation")
+    moved = [given | {"test": given["validation"]} for given in (features, counts)]
+    (expected,) = probe.bits_of([moved[0]], moved[1])
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_noise_stays_out_and_costs_nothing(probe, drawn):
     features, counts, _ = drawn
     generator = np.random.default_rng(1)
