@@ -311,4 +311,4 @@ def load_tables(model: Any, source: CheckpointSource, num_users: int, num_items:
     model.config.layer_weights = known  # what was not known when the model was saved is not known now
 
 
-__all__ = ["is_adapter_key", "load_checkpoint", "names_not_saved", "save_checkpoint", "trained_keys"]
+__all__ = ["load_checkpoint", "names_not_saved", "save_checkpoint", "trained_keys"]

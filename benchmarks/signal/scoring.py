@@ -72,8 +72,8 @@ def _score(rows: pl.DataFrame, explainer: Explainer) -> pl.DataFrame:
     }
     tokens: dict[str, list[np.ndarray]] = {}
     for name, signal in signals.items():
-        alike = (before for before in tokens if all(map(torch.equal, signal, signals[before])))  # one user, or a soft prompt
-        tokens[name] = tokens[before] if (before := next(alike, None)) else likelihood.tokens(signal)
+        alike = [other for other in tokens if all(map(torch.equal, signal, signals[other]))]  # one user, or a soft prompt
+        tokens[name] = tokens[alike[0]] if alike else likelihood.tokens(signal)
     totals = {name: np.array([values.sum() for values in found]) / np.log(2) for name, found in tokens.items()}
     lengths = [len(values) for values in tokens["own"]]
     return rows.drop("reference").with_columns(pl.Series("tokens", lengths), **{n: pl.Series(n, v) for n, v in totals.items()})
