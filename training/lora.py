@@ -26,7 +26,7 @@ def add_lora(model: XRecForCausalLM, settings: Mapping[str, Any]) -> Any:
     if model.injection_scale is not None:
         raise DataError("LoRA needs a fixed injection_scale, found 'learned', which PEFT would not save; leave it at 1.0")
     if model.config.trained_norms:
-        raise DataError("LoRA and trained_norms, found both: PEFT keeps the norms as they were; leave one of them out")
+        raise DataError("expected LoRA or trained_norms, found both: PEFT keeps the norms as they were; leave one of them out")
     if "modules_to_save" in settings:
         raise DataError(f"lora.modules_to_save is always {', '.join(ADAPTERS)}; leave it out")
     try:

@@ -172,6 +172,7 @@ def encoder_bits(world: World, task: str, levers: Sequence[str]) -> dict[str, An
     tables, counts = words_of(world, task)
     rows = tables["validation"].select("user_id", "item_id", part=pl.lit("validation"))
     texts, catalogue = list(texts_of(task, tables).values()), Catalogue.read(world.task(task))
+    nothing = rows.with_columns(own=pl.lit(0.0))
     found: dict[str, Any] = {}
     plain: dict[str, pl.DataFrame] = {}
     for lever in (PLAIN, *levers):
@@ -181,7 +182,6 @@ def encoder_bits(world: World, task: str, levers: Sequence[str]) -> dict[str, An
         found[lever] = {}
         for name, blocks in {"alone": [item], **({"beside texts": [*texts, item]} if texts else {})}.items():
             scored = rows.with_columns(pl.Series("own", bits_of(blocks, counts, "validation")[-1]))
-            nothing = rows.with_columns(own=pl.lit(0.0))
             found[lever][name] = {"bits": difference(scored, nothing)["all"]}
             found[lever][name]["over_plain"] = difference(scored, plain.setdefault(name, scored))["all"]
     return found

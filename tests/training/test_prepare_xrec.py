@@ -113,7 +113,7 @@ def test_a_model_with_a_loaded_peft_adapter_is_not_saved_in_part(start, tmp_path
     ("settings", "message"),
     [
         (LORA | {"injection_scale": "learned"}, "LoRA needs a fixed injection_scale, found 'learned'"),
-        (LORA | {"trained_norms": True}, "LoRA and trained_norms, found both"),
+        (LORA | {"trained_norms": True}, "expected LoRA or trained_norms, found both"),
         (
             {"trained_norms": True, "backbone_dtype": "bfloat16"},
             "needs a backbone in float32, found torch.bfloat16, .*float32$",

@@ -80,6 +80,16 @@ def test_a_soft_prompt_is_trained_alone_on_what_the_profiles_taught(start, tmp_p
     assert all(found[name].abs().sum() > 0 for name in prompts)
 
 
+def test_norms_that_the_profiles_trained_are_taken_up_too(start):
+    first = start("first", target="item_profile", trained_norms=True, learning_rate=0.05)
+    second = start("second", start_from=str(first), trained_norms=True, learning_rate=0.0)
+    plain = start("plain", start_from=str(first), learning_rate=0.0)
+    expected, found, without = (load_file(run / "model.safetensors") for run in (first, second, plain))
+    assert all(found[name].equal(expected[name]) for name in expected)
+    norms = {name for name in expected if "norm" in name}
+    assert {name for name in expected if not without[name].equal(expected[name])} == norms
+
+
 def test_a_first_stage_is_taken_up_and_another_one_refused(start, tmp_path):
     settings = {"profile_epochs": 1, "num_train_epochs": 0.1}
     start("run", **settings)
